@@ -1,0 +1,122 @@
+"""How every component reaches Kafka: one place for addresses, security, and the way errors are worded."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+from kybstream.errors import RunError, UnavailableError
+from kybstream.settings import KafkaSettings
+
+REQUEST_TIMEOUT_MS = 10_000
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
+"""Largest record we produce; raw deliveries are capped far below it at the door."""
+
+
+def client_options(kafka: KafkaSettings) -> dict[str, Any]:
+    """Keyword arguments that every aiokafka client of ours is made with."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "security_protocol": kafka.security_protocol,
+        "client_id": "kyb-stream",
+    }
+    if kafka.security_protocol.startswith("SASL"):
+        options |= {
+            "sasl_mechanism": kafka.sasl_mechanism,
+            "sasl_plain_username": kafka.sasl_username,
+            "sasl_plain_password": kafka.sasl_password.reveal_text() if kafka.sasl_password else None,
+        }
+    if kafka.security_protocol.endswith("SSL"):
+        options["ssl_context"] = ssl.create_default_context(cafile=kafka.ssl_ca_file)
+    return options
+
+
+def durable_producer(kafka: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:
+    """A producer whose acknowledgement means durable: acks=all, idempotent, no linger."""
+    options = client_options(kafka) | {
+        "acks": "all",
+        "enable_idempotence": True,
+        "linger_ms": 0,
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "max_request_size": MAX_REQUEST_BYTES,
+    }
+    return AIOKafkaProducer(**options | overrides)
+
+
+@asynccontextmanager
+async def reading(kafka: KafkaSettings, **overrides: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started consumer without a group, stopped at the end.
+
+    Raises:
+        UnavailableError: Kafka cannot be reached.
+    """
+    consumer = AIOKafkaConsumer(**client_options(kafka) | {"enable_auto_commit": False} | overrides)
+    try:
+        await consumer.start()
+    except KafkaError as error:
+        await consumer.stop()
+        raise unreachable(kafka, error) from None
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def ensure_topics(
+    kafka: KafkaSettings, topics: Mapping[str, Mapping[str, str]], *, partitions: int | None = None
+) -> list[str]:
+    """Makes the topics that are missing; leaves those that exist.
+
+    Args:
+        kafka: Where, with how many replicas.
+        topics: Kafka configuration by full topic name.
+        partitions: Of the topics made; the setting when not given.
+
+    Returns:
+        The names of those it made, sorted.
+
+    Raises:
+        UnavailableError: Kafka cannot be reached.
+        RunError: A topic exists with another number of partitions: the join would be wrong.
+    """
+    wanted = partitions or kafka.partitions
+    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        await admin.start()
+    except (KafkaError, OSError) as error:
+        raise unreachable(kafka, error) from None
+    try:
+        existing = set(await admin.list_topics())
+        missing = sorted(set(topics) - existing)
+        for described in await admin.describe_topics(sorted(set(topics) & existing)):
+            found = len(described["partitions"])
+            if found != wanted:
+                raise RunError(
+                    f"topic {described['topic']} has {found} partitions, kafka.partitions is {wanted}",
+                    hint="Every topic of the join needs the same number; set kafka.partitions to what is there.",
+                )
+        for name in missing:
+            topic = NewTopic(name, wanted, kafka.replication_factor, topic_configs=dict(topics[name]))
+            try:
+                await admin.create_topics([topic])
+            except TopicAlreadyExistsError:
+                continue  # another migrate was quicker
+        return missing
+    except KafkaError as error:
+        raise RunError(f"Kafka at {kafka.bootstrap_servers} refused: {type(error).__name__}") from None
+    finally:
+        await admin.close()
+
+
+def unreachable(kafka: KafkaSettings, error: BaseException) -> UnavailableError:
+    """The error of a broker that does not answer; aiokafka's own text, which names hosts only, is not passed on."""
+    return UnavailableError(
+        f"Kafka at {kafka.bootstrap_servers} cannot be reached ({type(error).__name__})",
+        hint="Check kafka.bootstrap_servers, and that the broker runs.",
+    )

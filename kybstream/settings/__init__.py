@@ -1,0 +1,33 @@
+"""The configuration: one TOML file, any value overridden by `KYB_STREAM_<SECTION>__<KEY>`.
+
+`model` says what may be set and what it means, `load` reads it and words the errors, `secret` keeps values out of sight.
+"""
+
+from kybstream.settings.load import load_settings, render_toml
+from kybstream.settings.model import (
+    ClickHouseSettings,
+    IngressSettings,
+    KafkaSettings,
+    Settings,
+    SinkSettings,
+    SourceKind,
+    SourceSettings,
+    TenantSettings,
+    WorkerSettings,
+)
+from kybstream.settings.secret import Secret
+
+__all__ = [
+    "ClickHouseSettings",
+    "IngressSettings",
+    "KafkaSettings",
+    "Secret",
+    "Settings",
+    "SinkSettings",
+    "SourceKind",
+    "SourceSettings",
+    "TenantSettings",
+    "WorkerSettings",
+    "load_settings",
+    "render_toml",
+]

@@ -1,0 +1,219 @@
+"""What can be set, with defaults and meaning. `docs/reference/settings.md` is checked against this module."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from kybstream.settings.secret import Secret
+
+SourceKind = Literal["kyb-service", "kyc-registration"]
+"""Which provider's document a source speaks."""
+
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+_TOKEN = r"^[A-Za-z0-9_-]{22,256}$"  # noqa: S105 (a pattern, not a token)
+_PREFIX = r"^[A-Za-z0-9._-]{0,64}$"
+_SQL_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
+_MIN_SECRET_BYTES = 16
+
+
+def _long_enough(secret: Secret) -> Secret:
+    if len(secret.reveal()) < _MIN_SECRET_BYTES:
+        raise ValueError(f"must have at least {_MIN_SECRET_BYTES} bytes")
+    return secret
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL with a host")
+    return url.rstrip("/")
+
+
+def _cidr(network: str) -> str:
+    ipaddress.ip_network(network, strict=False)
+    return network
+
+
+LongSecret = Annotated[Secret, AfterValidator(_long_enough)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class RetentionSettings(_Section):
+    """How long each topic keeps its records, in hours. `cases` and `links` are compacted and have no limit."""
+
+    raw: int = Field(default=168, ge=1, description="kyb.webhooks.raw.v1")
+    deliveries: int = Field(default=168, ge=1, description="kyb.deliveries.v1")
+    events: int = Field(default=720, ge=1, description="kyb.events.v1")
+    case_events: int = Field(default=168, ge=1, description="kyb.case-events.v1")
+    dead_letters: int = Field(default=720, ge=1, description="kyb.dead-letters.v1")
+    rejections: int = Field(default=720, ge=1, description="kyb.rejections.v1")
+
+
+class KafkaSettings(_Section):
+    """Where Kafka is and how our topics are made."""
+
+    bootstrap_servers: str = Field(default="localhost:9092", min_length=3, description="`host:port`, comma separated")
+    topic_prefix: str = Field(default="kyb.", pattern=_PREFIX, description="every topic's name begins with it")
+    partitions: int = Field(default=8, ge=1, le=1024, description="of every topic; the join needs them alike")
+    replication_factor: int = Field(default=1, ge=1, le=9, description="of every topic; 3 on a cluster")
+    min_insync_replicas: int = Field(default=1, ge=1, le=9, description="of every topic; 2 on a cluster")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: Secret | None = None
+    ssl_ca_file: str | None = Field(default=None, description="PEM file; the system's authorities when not set")
+    retention_hours: RetentionSettings = Field(default_factory=RetentionSettings)
+
+
+class ClickHouseSettings(_Section):
+    """Where ClickHouse answers HTTP."""
+
+    url: HttpUrl = Field(default="http://localhost:8123", description="its HTTP interface")
+    database: str = Field(default="kyb", pattern=_SQL_NAME, description="made by `migrate`")
+    username: str = "default"
+    password: Secret = Field(default_factory=lambda: Secret(b""))
+
+
+class IngressSettings(_Section):
+    """The HTTP door."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: Port = Field(default=8080, description="0 picks a free one")
+    public_url: HttpUrl | None = Field(
+        default=None, description="how the providers reach the ingress; `http://<host>:<port>` when not set"
+    )
+    ack_timeout_seconds: float = Field(
+        default=5.0, gt=0, le=60, description="how long a delivery waits for Kafka's acknowledgement before the 503"
+    )
+    body_timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a body may take; then 408")
+    shutdown_seconds: float = Field(default=5.0, gt=0, le=60, description="how long requests may finish after SIGTERM")
+
+    @property
+    def base_url(self) -> str:
+        """The URL that providers are given, without a trailing slash."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+
+class WorkerSettings(_Section):
+    """The Faust worker."""
+
+    group: str = Field(default="kyb-stream-worker", pattern=_PREFIX, min_length=1, description="consumer group")
+    instance: str | None = Field(
+        default=None, pattern=_NAME, description="static group member id: a restart within 30 s keeps its partitions"
+    )
+    data_dir: str = Field(default="./worker-data", description="local state; rebuilt from Kafka when it is lost")
+    store: Literal["rocksdb", "memory"] = "rocksdb"
+    commit_interval_seconds: float = Field(default=1.0, gt=0, le=60)
+    timer_seconds: float = Field(default=30.0, gt=0, le=3600, description="how often expired cases are looked for")
+
+
+class SinkSettings(_Section):
+    """The writer into ClickHouse."""
+
+    group: str = Field(default="kyb-stream-sink", pattern=_PREFIX, min_length=1, description="consumer group")
+    flush_seconds: float = Field(default=0.25, gt=0, le=60, description="a record waits at most this long")
+    flush_rows: int = Field(default=20_000, ge=1, le=1_000_000)
+    flush_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
+
+
+class TenantSettings(_Section):
+    """A customer of ours: owns sources, keys and the rules of its cases."""
+
+    name: str = Field(pattern=_NAME)
+    pseudonym_key: LongSecret = Field(description="keyed HMAC of personal values; changing it breaks deduplication")
+    pseudonym_key_version: int = Field(default=1, ge=1, le=999)
+    case_token_keys: tuple[LongSecret, ...] = Field(
+        min_length=1, description="the first makes new case tokens, all are accepted"
+    )
+    kyc: Literal["when-linked", "always"] = Field(
+        default="when-linked", description="whether every case waits for KYC, or only those that a link or token names"
+    )
+    case_deadline_days: float = Field(default=90, gt=0, description="an open case expires this long after its opening")
+    dedup_window_hours: float = Field(
+        default=72, gt=48, description="a repeat within it is a duplicate; KYC retries last 48 hours"
+    )
+    ongoing_aml_window_minutes: float = Field(
+        default=10, gt=0, description="the same for ongoing_aml_webhook, which recurs with identical bytes"
+    )
+
+
+class SignatureSettings(BaseModel):
+    """A signature scheme and its settings; the schemes' own modules check what belongs to them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    scheme: Literal[
+        "none",
+        "hmac",
+        "timestamped-hmac",
+        "standard-webhooks",
+        "sha256-concat",
+        "alchemy-raw",
+        "alchemy-sorted",
+        "alchemy-sha1",
+    ] = "none"
+    secrets: tuple[Secret, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_secret(self) -> Self:
+        if self.scheme != "none" and not self.secrets:
+            raise ValueError(f"scheme {self.scheme!r} needs `secrets`, a list with at least one")
+        return self
+
+
+class SourceSettings(_Section):
+    """One webhook address: `POST /webhooks/<name>/<token>`."""
+
+    name: str = Field(pattern=_NAME)
+    kind: SourceKind
+    tenant: str = Field(pattern=_NAME)
+    token: Annotated[str, Field(pattern=_TOKEN, repr=False)] = Field(
+        repr=False, description="at least 22 URL-safe characters; it is a secret"
+    )
+    signature: SignatureSettings = Field(default_factory=SignatureSettings)
+    allow: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(default=(), description="CIDRs; empty: any peer")
+    max_body_bytes: int = Field(default=1_048_576, ge=1, le=64 * 1024 * 1024)
+
+
+class Settings(_Section):
+    """The whole configuration, checked."""
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    clickhouse: ClickHouseSettings = Field(default_factory=ClickHouseSettings)
+    ingress: IngressSettings = Field(default_factory=IngressSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    sink: SinkSettings = Field(default_factory=SinkSettings)
+    tenants: tuple[TenantSettings, ...] = ()
+    sources: tuple[SourceSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        for what, names in (
+            ("tenants", [tenant.name for tenant in self.tenants]),
+            ("sources", [source.name for source in self.sources]),
+        ):
+            double = {name for name in names if names.count(name) > 1}
+            if double:
+                raise ValueError(f"{what}: the name {min(double)!r} is used twice")
+        known = {tenant.name for tenant in self.tenants}
+        for source in self.sources:
+            if source.tenant not in known:
+                raise ValueError(f"sources: {source.name!r} names the tenant {source.tenant!r}, which is not in [[tenants]]")
+        return self
+
+    def tenant(self, name: str) -> TenantSettings | None:
+        """The tenant of that name, if it is configured."""
+        return next((tenant for tenant in self.tenants if tenant.name == name), None)
+
+    def topic(self, suffix: str) -> str:
+        """The full name of one of our topics, given what follows the prefix (`webhooks.raw.v1`)."""
+        return self.kafka.topic_prefix + suffix

@@ -1,0 +1,47 @@
+"""Which entity a body is about: the one thing the ingress reads of it, and the intake reads again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kybstream.privacy import Pseudonymiser
+from kybstream.settings import SourceKind
+from schemas.providers.body import JsonObject, UnreadableBodyError, id_text, read_body
+
+MAX_SERVICE_ID_LENGTH = 512
+"""Characters; ids have no documented length, but a Kafka key should not become the record."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a body is about.
+
+    Attributes:
+        entity: The KYB `service_id`, or the pseudonym of the KYC subject.
+    """
+
+    entity: str
+
+
+def identify(kind: SourceKind, body: JsonObject, pseudonymiser: Pseudonymiser) -> Identity | None:
+    """The entity of a body, or None when it names no usable one."""
+    if kind == "kyb-service":
+        service_id = id_text(body.get("service_id"))
+        # '!' marks keys without an entity (schemas.topics.keyless).
+        if service_id is None or service_id.startswith("!") or len(service_id) > MAX_SERVICE_ID_LENGTH:
+            return None
+        return Identity(service_id)
+    user_no = id_text(body.get("userNo"))
+    if user_no is None:
+        return None
+    merchant_no = id_text(body.get("merchantNo")) or ""
+    sub_merchant_no = id_text(body.get("subMerchantNo")) or ""
+    return Identity(pseudonymiser.subject(merchant_no, sub_merchant_no, user_no))
+
+
+def identify_bytes(kind: SourceKind, body: bytes, pseudonymiser: Pseudonymiser) -> Identity | None:
+    """As `identify`, of a body as it came in; None also when it cannot be read."""
+    try:
+        return identify(kind, read_body(body), pseudonymiser)
+    except UnreadableBodyError:
+        return None
