@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -94,24 +94,50 @@ async def ensure_topics(
     try:
         existing = set(await admin.list_topics())
         missing = sorted(set(topics) - existing)
-        for described in await admin.describe_topics(sorted(set(topics) & existing)):
-            found = len(described["partitions"])
-            if found != wanted:
-                raise RunError(
-                    f"topic {described['topic']} has {found} partitions, kafka.partitions is {wanted}",
-                    hint="Every topic of the join needs the same number; set kafka.partitions to what is there.",
-                )
+        await _check_partitions(admin, set(topics) & existing, wanted)
         for name in missing:
             topic = NewTopic(name, wanted, kafka.replication_factor, topic_configs=dict(topics[name]))
             try:
                 await admin.create_topics([topic])
             except TopicAlreadyExistsError:
                 continue  # another migrate was quicker
-        return missing
     except KafkaError as error:
         raise RunError(f"Kafka at {kafka.bootstrap_servers} refused: {type(error).__name__}") from None
+    else:
+        return missing
     finally:
         await admin.close()
+
+
+async def require_topics(kafka: KafkaSettings, names: Iterable[str]) -> None:
+    """Makes sure that the topics exist.
+
+    Raises:
+        UnavailableError: Kafka cannot be reached.
+        RunError: One is missing, or has another number of partitions than the settings.
+    """
+    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        await admin.start()
+    except (KafkaError, OSError) as error:
+        raise unreachable(kafka, error) from None
+    try:
+        missing = sorted(set(names) - set(await admin.list_topics()))
+        if missing:
+            raise RunError(f"topic {missing[0]} does not exist", hint="`kyb-stream migrate` makes the topics.")
+        await _check_partitions(admin, names, kafka.partitions)
+    finally:
+        await admin.close()
+
+
+async def _check_partitions(admin: AIOKafkaAdminClient, names: Iterable[str], wanted: int) -> None:
+    for described in await admin.describe_topics(sorted(names)):
+        found = len(described["partitions"])
+        if found != wanted:
+            raise RunError(
+                f"topic {described['topic']} has {found} partitions, kafka.partitions is {wanted}",
+                hint="Every topic of the join needs the same number; set kafka.partitions to what is there.",
+            )
 
 
 def unreachable(kafka: KafkaSettings, error: BaseException) -> UnavailableError:

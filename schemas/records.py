@@ -140,6 +140,7 @@ class CaseEvent(Record, frozen=True, kw_only=True):
     placement: str | None = None
     expected_subjects: int | None = None
     merged_into: str | None = None
+    moved_events: tuple[str, ...] = ()
     anomalies: tuple[str, ...] = ()
 
 

@@ -1,0 +1,161 @@
+"""The KYC provider's registration callback, normalised and without personal data.
+
+Facts kept here come from the provider's callback page: 29 fields with length and "required", of which its own example lacks
+seven; three fields of the example are not in its table. `kycFailJson` is JSON inside a string, at most 512 characters.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from kybstream.privacy import Pseudonymiser, find_case_tokens
+from schemas.providers.body import Json, JsonObject
+from schemas.providers.fields import Documented, FieldReader
+
+RESULT = "kyc_result"
+"""The event type of every registration callback: the provider gives none."""
+
+SUCCESS = "success"
+PERMANENT_REJECTION = "permanent_rejection"
+TEMPORARY_REJECTION = "temporary_rejection"
+STATUSES = {"1": SUCCESS, "2": PERMANENT_REJECTION, "3": TEMPORARY_REJECTION}
+
+_REQUIRED_LENGTHS = {
+    "userNo": 32,
+    "email": 128,
+    "kycLevel": 3,
+    "kycType": 32,
+    "kycStatus": 3,
+    "firstName": 16,
+    "lastName": 32,
+    "idDocType": 256,
+    "dob": 512,
+    "validUntil": 10,
+    "gender": 512,
+    "additionalNumber": 512,
+    "callbackUrl": 512,
+    "redirectUrl": 512,
+    "documentPhoto": 512,
+    "documentBackPhoto": 512,
+    "facePhoto": 512,
+    "kycFailJson": 512,
+    "street": 512,
+    "city": 512,
+    "state": 512,
+    "zipCode": 512,
+    "address": 512,
+    "userNum": 512,
+    "merchantNo": 512,
+    "subMerchantNo": 512,
+    "remark": 512,
+}
+DOCUMENT: dict[str, Documented] = {
+    **{name: Documented(required=True, max_length=length) for name, length in _REQUIRED_LENGTHS.items()},
+    "country": Documented(max_length=256),
+    "number": Documented(max_length=256),
+    # In the document's example, but not in its table.
+    "amlReport": Documented(),
+    "idvReport": Documented(),
+    "kycPlatform": Documented(),
+}
+
+OTHER_REASON = "other"
+_REASON_KEYS = frozenset({"code", "reason", "reasons", "rejectLabels", "rejectType", "failCode", "failReason"})
+_REASON_CODE = re.compile(r"[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+)*")
+_MAX_REASONS = 32
+_MAX_REASON_LENGTH = 64
+
+
+class KycFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a KYC callback says, with pseudonyms in place of what identifies a person."""
+
+    type: str
+    status: str | None
+    kyc_type: str | None
+    kyc_level: str | None
+    kyc_platform: str | None
+    country: str | None
+    id_doc_type: str | None
+    merchant_no: str | None
+    sub_merchant_no: str | None
+    fail_reasons: tuple[str, ...]
+    email_pseudonym: str | None
+    number_pseudonym: str | None
+    user_num_pseudonym: str | None
+    null_fields: tuple[str, ...]
+    unknown_fields: tuple[str, ...]
+    violations: tuple[str, ...]
+
+
+def read_kyc(body: JsonObject, pseudonymiser: Pseudonymiser) -> KycFacts:
+    """The facts of a KYC body, whatever it holds; what breaks the document is a violation, never an error."""
+    reader = FieldReader(body)
+    reader.check(DOCUMENT)
+    status = reader.code("kycStatus")
+    if status is not None and status not in STATUSES:
+        reader.note("unknown", "kycStatus")
+
+    def pseudonym(name: str) -> str | None:
+        value = reader.code(name)
+        return None if value is None else pseudonymiser.pseudonym(name, value)
+
+    facts = {
+        "kyc_type": reader.code("kycType"),
+        "kyc_level": reader.code("kycLevel"),
+        "kyc_platform": reader.text("kycPlatform"),
+        "country": reader.text("country"),
+        "id_doc_type": reader.code("idDocType"),
+        "merchant_no": reader.code("merchantNo"),
+        "sub_merchant_no": reader.code("subMerchantNo"),
+        "email_pseudonym": pseudonym("email"),
+        "number_pseudonym": pseudonym("number"),
+        "user_num_pseudonym": pseudonym("userNum"),
+    }
+    reasons = fail_reasons(body.get("kycFailJson"), reader)
+    return KycFacts(
+        type=RESULT,
+        status=STATUSES.get(status, status) if status is not None else None,
+        fail_reasons=reasons,
+        null_fields=reader.null_fields(DOCUMENT),
+        unknown_fields=reader.unknown_fields(DOCUMENT),
+        violations=tuple(reader.violations),
+        **facts,
+    )
+
+
+def remark_tokens(body: JsonObject) -> tuple[str, ...]:
+    """What in `remark` has the form of a case token; not yet checked."""
+    remark = body.get("remark")
+    return find_case_tokens(remark) if isinstance(remark, str) else ()
+
+
+def fail_reasons(value: Json, reader: FieldReader) -> tuple[str, ...]:
+    """Code-like reasons of `kycFailJson`, at most 32; free text, which may name a person, counts as `other`.
+
+    The field is JSON in a string, may be cut off at 512 characters, and has no documented shape: texts of a list, and values
+    of keys such as `code` and `reason`, are taken as reasons.
+    """
+    content: Json = value
+    if isinstance(value, str):
+        if not value.strip():
+            return ()
+        try:
+            content = msgspec.json.decode(value.encode())
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            reader.note("invalid", "kycFailJson")
+            return (OTHER_REASON,)
+    found: dict[str, None] = {}
+    pending: list[tuple[Json, bool]] = [(content, isinstance(content, str))]
+    while pending and len(found) < _MAX_REASONS:
+        node, is_reason = pending.pop(0)
+        if isinstance(node, list):
+            pending += [(item, is_reason or isinstance(item, str)) for item in node]
+        elif isinstance(node, dict):
+            pending += [(item, key in _REASON_KEYS) for key, item in node.items()]
+        elif is_reason and node is not None and not isinstance(node, bool) and node != "":
+            text = str(node)
+            code_like = len(text) <= _MAX_REASON_LENGTH and _REASON_CODE.fullmatch(text)
+            found[text if code_like else OTHER_REASON] = None
+    return tuple(found)

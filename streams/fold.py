@@ -1,0 +1,110 @@
+"""The fold: what a case looks like, given the set of its events. Pure, and blind to the order in which they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from kybstream.ids import from_micros
+from schemas.providers import kyb
+from schemas.records import Case, OpenedAtSource, Service, Subject
+from streams.facts import CasePolicy, Fact
+from streams.folding import Folding
+from streams.linking import REGISTERED
+
+MORE_SUBJECTS_THAN_EXPECTED = "more_subjects_than_expected"
+
+
+def fold(tenant: str, case_id: str, facts: Iterable[Fact], policy: CasePolicy) -> Case:
+    """The snapshot of a case with these facts, in whatever order they are given; there must be at least one.
+
+    A provisional case whose callbacks have all been moved to their case is `merged`; one that keeps some is folded from
+    those that stayed.
+    """
+    ordered = sorted(facts, key=lambda fact: (fact.at, fact.event_id))
+    moved = {event_id for fact in ordered for event_id in fact.moved_events}
+    results = [fact for fact in ordered if fact.kind == "kyc"]
+    merged = bool(moved) and all(fact.event_id in moved for fact in results)
+    folding = Folding(policy)
+    for fact in ordered:
+        if merged or fact.event_id not in moved:
+            folding.apply(fact)
+
+    opened_at, source = _opening(ordered)
+    # An embedded time is never truth: a case must not expire because of it.
+    waiting_since = ordered[0].at if source == "id_embedded" else opened_at
+    if folding.reopened_at is not None:
+        waiting_since = folding.reopened_at
+    if folding.expected_subjects is not None and len(folding.subjects) > folding.expected_subjects:
+        folding.anomalies.add(MORE_SUBJECTS_THAN_EXPECTED)
+
+    def time(name: str) -> datetime | None:
+        return _moment(folding.times.get(name))
+
+    return Case(
+        tenant=tenant,
+        case_id=case_id,
+        version=len(ordered),
+        match_state=folding.match_state,
+        kyb_status=folding.kyb_status,
+        kyc_status=folding.kyc_status,
+        outcome="merged" if merged else folding.outcome,
+        merged_into=folding.merged_into if merged else None,
+        services=_services(folding),
+        subjects=_subjects(folding),
+        expected_subjects=folding.expected_subjects,
+        opened_at=from_micros(opened_at),
+        opened_at_source=source,
+        kyb_initiated_at=time("kyb_initiated_at"),
+        kyb_resolved_at=time("kyb_resolved_at"),
+        kyc_first_result_at=time("kyc_first_result_at"),
+        kyc_final_at=time("kyc_final_at"),
+        linked_at=time("linked_at"),
+        closed_at=None if merged else time("closed_at"),
+        deadline_at=from_micros(waiting_since) + policy.deadline,
+        updated_at=from_micros(ordered[-1].at),
+        placements=tuple(sorted(folding.placements)),
+        resubmissions=folding.resubmissions,
+        aml_alerts=folding.aml_alerts,
+        anomalies=tuple(sorted(folding.anomalies)),
+    )
+
+
+def _services(folding: Folding) -> tuple[Service, ...]:
+    return tuple(
+        Service(
+            name=name,
+            initiated_at=_moment(service.initiated_at),
+            resolved_at=_moment(service.resolved_at if service.resolved else None),
+        )
+        for name, service in sorted(folding.services.items())
+    )
+
+
+def _subjects(folding: Folding) -> tuple[Subject, ...]:
+    return tuple(
+        Subject(subject=name, level=subject.level, type=subject.type, status=subject.status, attempts=subject.attempts)
+        for name, subject in sorted(folding.subjects.items())
+    )
+
+
+def _opening(ordered: list[Fact]) -> tuple[int, OpenedAtSource]:
+    """When the case began: the earliest of what is known, and where that comes from.
+
+    An initiation or a registered link says so itself. Without any initiation, the time embedded in the KYB id counts if it is
+    earlier than all that was received; else the first receipt.
+    """
+    first = ordered[0]
+    if first.kind == "kyb" and first.type == kyb.SERVICE_INITIATED:
+        return first.at, "event"
+    if first.kind == "link" and first.placement == REGISTERED:
+        return first.at, "link"
+    if not any(fact.type == kyb.SERVICE_INITIATED for fact in ordered):
+        embedded = [fact.id_embedded_at for fact in ordered if fact.id_embedded_at is not None]
+        if embedded and min(embedded) < first.at:
+            return min(embedded), "id_embedded"
+    return first.at, "first_receipt"
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)

@@ -1,0 +1,218 @@
+"""The intake's state machine: `(state, delivery) -> (state, outputs)` for the deliveries of one entity key.
+
+Pure: no I/O and no clock. Time is the receipt of the delivery, so that processing a delivery again, at whatever time, gives the
+same outputs byte for byte. Everything that has to be told again after a crash is kept in the state with the id of what caused
+it: a delivery that made an event, a link or token that moved one (`streams.links`).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from kybstream.ids import derived_id, to_micros
+from schemas.providers import kyb, kyc
+from schemas.providers.body import NO_ENTITY, JsonObject, UnreadableBodyError, canonical_digest, read_body
+from schemas.providers.identity import identify
+from schemas.records import CaseEvent, Delivery, Event, Record, WebhookDelivery
+from schemas.topics import entity_key
+from streams import linking
+from streams.intake_state import MICROSECOND, IntakeState, Occurrence, Parked
+from streams.linking import Placement, Tokens
+from streams.links import token_claim
+from streams.policy import TenantPolicy
+
+ENCRYPTED = "encrypted"
+ENTITY_MISMATCH = "entity_mismatch"
+
+
+class QuarantineError(Exception):
+    """This delivery cannot be processed; its bytes go to the dead letters.
+
+    Attributes:
+        reason: A code.
+        detail: More about it, without any of the body.
+    """
+
+    def __init__(self, reason: str, detail: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[IntakeState, list[Record]]:
+    """Judges one delivery: new or duplicate, and where its event belongs.
+
+    Returns:
+        The new state, and in this order: events of the case, the event (when new), the delivery with its verdict.
+
+    Raises:
+        QuarantineError: The body cannot be read or names no entity; the state stays as it was.
+    """
+    body, entity = _read(delivery, policy)
+    is_kyb = delivery.source_kind == "kyb-service"
+    facts = kyb.read_kyb(body, delivery.received_at) if is_kyb else kyc.read_kyc(body, policy.pseudonymiser)
+    fingerprint = _fingerprint(delivery.tenant, entity, facts, body)
+    now = to_micros(delivery.received_at)
+    state = state.pruned(now, policy.deadline)
+
+    tokens = _tokens(delivery, body, policy) if not is_kyb else Tokens((), None, ())
+    violations = facts.violations + tuple(f"invalid:{place}" for place in tokens.invalid)
+    outputs: list[Record] = []
+
+    occurrence = state.seen.get(fingerprint)
+    is_new = occurrence is None or occurrence.delivery_id == delivery.delivery_id
+    if occurrence is None:
+        placement = (
+            Placement(entity, linking.OWN) if isinstance(facts, kyb.KybFacts) else linking.place(entity, tokens, state.claims)
+        )
+        occurrence = Occurrence(
+            delivery_id=delivery.delivery_id,
+            event_id=derived_id("event", fingerprint, delivery.delivery_id),
+            first_at=now,
+            last_at=now,
+            case_id=placement.case_id,
+            placement=placement.rule,
+            window=_window(facts.type, policy) // MICROSECOND,
+        )
+        if isinstance(facts, kyc.KycFacts) and placement.rule not in linking.LINKED:
+            state.parked.append(Parked(occurrence.event_id, now, facts.status, facts.kyc_type, facts.kyc_level, placement.rule))
+    state.seen[fingerprint] = msgspec.structs.replace(occurrence, last_at=max(occurrence.last_at, now))
+
+    if is_new:
+        outputs += _new_event(delivery, entity, facts, occurrence, tokens=tokens, violations=violations)
+    if not is_kyb:
+        outputs += token_claim(state, delivery, entity, tokens)
+    outputs.append(
+        _verdict(delivery, occurrence, entity, facts.type, violations, is_new=is_new),
+    )
+    return state, outputs
+
+
+def _read(delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[JsonObject, str]:
+    """The body, and the entity it is about."""
+    if delivery.body_key_id is not None:
+        raise QuarantineError(ENCRYPTED, "this version has no key to read the body with")
+    try:
+        body = read_body(delivery.body)
+    except UnreadableBodyError as error:
+        raise QuarantineError(error.reason, error.detail) from None
+    identity = identify(
+        "kyb-service" if delivery.source_kind == "kyb-service" else "kyc-registration", body, policy.pseudonymiser
+    )
+    if identity is None:
+        name = "service_id" if delivery.source_kind == "kyb-service" else "userNo"
+        raise QuarantineError(NO_ENTITY, f"the body has no usable {name}")
+    if delivery.entity_key != entity_key(delivery.tenant, identity.entity):
+        # The record lies in the partition of another key: ingress and worker have different pseudonym keys.
+        raise QuarantineError(ENTITY_MISMATCH, "the ingress keyed it by another entity: check tenants.pseudonym_key")
+    return body, identity.entity
+
+
+def _tokens(delivery: WebhookDelivery, body: JsonObject, policy: TenantPolicy) -> Tokens:
+    return linking.read_tokens(delivery.case_token, kyc.remark_tokens(body), policy.case_token_keys)
+
+
+def _fingerprint(tenant: str, entity: str, facts: kyb.KybFacts | kyc.KycFacts, body: JsonObject) -> str:
+    digest = canonical_digest(body)
+    if isinstance(facts, kyb.KybFacts):
+        return derived_id("fingerprint", tenant, entity, facts.type, facts.status or "", digest)
+    return derived_id("fingerprint", tenant, entity, facts.kyc_type or "", facts.kyc_level or "", digest)
+
+
+def _window(event_type: str, policy: TenantPolicy) -> timedelta:
+    return policy.ongoing_aml_window if event_type == kyb.ONGOING_AML else policy.dedup_window
+
+
+def _new_event(
+    delivery: WebhookDelivery,
+    entity: str,
+    facts: kyb.KybFacts | kyc.KycFacts,
+    occurrence: Occurrence,
+    *,
+    tokens: Tokens,
+    violations: tuple[str, ...],
+) -> list[Record]:
+    """The event that a delivery made, and what it tells the case."""
+    common: dict[str, Any] = {
+        "event_id": occurrence.event_id,
+        "tenant": delivery.tenant,
+        "case_id": occurrence.case_id,
+        "received_at": delivery.received_at,
+    }
+    if isinstance(facts, kyb.KybFacts):
+        told = CaseEvent(
+            kind="kyb",
+            type=facts.type,
+            status=facts.status,
+            services=facts.services,
+            id_embedded_at=facts.id_embedded_at,
+            anomalies=facts.anomalies,
+            **common,
+        )
+    else:
+        disagrees = occurrence.placement == linking.REGISTERED and tokens.refs not in {(), (occurrence.case_id,)}
+        told = CaseEvent(
+            kind="kyc",
+            status=facts.status,
+            subject=entity,
+            kyc_type=facts.kyc_type,
+            kyc_level=facts.kyc_level,
+            placement=occurrence.placement,
+            anomalies=(linking.TOKEN_DISAGREES_WITH_LINK,) if disagrees else (),
+            **common,
+        )
+    event = Event(
+        delivery_id=delivery.delivery_id,
+        source=delivery.source,
+        source_kind=delivery.source_kind,
+        entity_key=entity_key(delivery.tenant, entity),
+        placement=occurrence.placement,
+        subject=entity if isinstance(facts, kyc.KycFacts) else None,
+        **common,
+        **{**msgspec.structs.asdict(facts), "violations": violations},
+    )
+    return [told, event]
+
+
+def _verdict(
+    delivery: WebhookDelivery,
+    occurrence: Occurrence,
+    entity: str,
+    event_type: str,
+    violations: tuple[str, ...],
+    *,
+    is_new: bool,
+) -> Delivery:
+    return Delivery(
+        delivery_id=delivery.delivery_id,
+        received_at=delivery.received_at,
+        tenant=delivery.tenant,
+        source=delivery.source,
+        source_kind=delivery.source_kind,
+        verdict="new" if is_new else "duplicate",
+        event_id=occurrence.event_id,
+        first_delivery_id=occurrence.delivery_id,
+        entity_key=entity_key(delivery.tenant, entity),
+        case_id=occurrence.case_id,
+        event_type=event_type,
+        violations=violations,
+        body_size=len(delivery.body),
+    )
+
+
+def quarantined(delivery: WebhookDelivery, reason: str) -> Delivery:
+    """The verdict of a delivery that cannot be processed."""
+    return Delivery(
+        delivery_id=delivery.delivery_id,
+        received_at=delivery.received_at,
+        tenant=delivery.tenant,
+        source=delivery.source,
+        source_kind=delivery.source_kind,
+        verdict="quarantined",
+        reason=reason,
+        entity_key=delivery.entity_key,
+        body_size=len(delivery.body),
+    )

@@ -1,0 +1,148 @@
+"""The Faust worker: intake and cases as agents in batches, and the timer that lets cases expire.
+
+kyb.webhooks.raw.v1 + kyb.links.v1 -> intake -> deliveries, events, case-events, dead-letters
+kyb.case-events.v1                 -> cases  -> cases, dead-letters
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from aiokafka.errors import KafkaError
+from faust.auth import SASLCredentials
+
+from kybstream.errors import ConfigurationError, KybStreamError
+from kybstream.kafka import client_options, require_topics
+from kybstream.settings import KafkaSettings, Settings
+from schemas.cloudevents import cloud_event_headers
+from schemas.codec import encode
+from schemas.topics import ALL_TOPICS, case_key
+from streams.batching import BatchApp, BatchTable, Output, run
+from streams.cases import expiry
+from streams.policy import policies
+from streams.processing import CasesProcess, IntakeProcess, TopicNames, read_case_state
+
+log = structlog.get_logger(__name__)
+
+Clock = Callable[[], datetime]
+_SCANNED_BETWEEN_YIELDS = 200
+
+
+def utc_now() -> datetime:
+    """The wall clock; injected everywhere else."""
+    return datetime.now(UTC)
+
+
+def build_app(settings: Settings) -> tuple[BatchApp, BatchTable]:
+    """The app with its two agents, and the table of cases that the timer looks through."""
+    worker = settings.worker
+    app = BatchApp(
+        worker.group,
+        broker=settings.kafka.bootstrap_servers,
+        datadir=Path(worker.data_dir),
+        store="rocksdb://" if worker.store == "rocksdb" else "memory://",
+        partitions=settings.kafka.partitions,
+        instance_id=worker.instance,
+        commit_interval=worker.commit_interval_seconds,
+        replication_factor=settings.kafka.replication_factor,
+        settings=_security(settings.kafka),
+    )
+    names = TopicNames(settings.kafka.topic_prefix)
+    rules = policies(settings)
+    app.batch_agent(app.batch_topic(names.raw, names.links), app.batch_table("intake"), IntakeProcess(rules, names))
+    cases = app.batch_table("cases")
+    app.batch_agent(app.batch_topic(names.case_events), cases, CasesProcess(rules, names))
+    return app, cases
+
+
+async def run_worker(
+    settings: Settings, *, stop: asyncio.Event, ready: Callable[[], None] | None = None, clock: Clock = utc_now
+) -> None:
+    """Runs the worker until `stop` is set.
+
+    Args:
+        settings: The whole configuration.
+        stop: Set it for a graceful end: batches that began are finished and committed.
+        ready: Called once when the state is complete and batches are processed.
+        clock: What time it is, for expiry.
+
+    Raises:
+        ConfigurationError: No tenant is configured.
+        UnavailableError: Kafka cannot be reached.
+        RunError: A topic is missing (`kyb-stream migrate` makes them), or the worker crashed.
+    """
+    if not settings.tenants:
+        raise ConfigurationError("no [[tenants]] are configured", hint="kyb-stream.example.toml shows one.")
+    await require_topics(settings.kafka, [settings.topic(topic.suffix) for topic in ALL_TOPICS])
+    app, cases = build_app(settings)
+    timer = asyncio.create_task(_expire(app, cases, settings, clock, ready))
+    timer.add_done_callback(lambda done: _crash_with(app, done))
+    try:
+        await run(app, stop)
+    finally:
+        timer.cancel()
+        await asyncio.gather(timer, return_exceptions=True)
+
+
+async def _expire(app: BatchApp, cases: BatchTable, settings: Settings, clock: Clock, ready: Callable[[], None] | None) -> None:
+    """Looks for cases past their deadline, at start and then every `timer_seconds`, and sends each its expiry.
+
+    Tables are written by batches only, so the timer sends a message keyed like the table; a case that expires twice gets the
+    same event twice, which is one.
+    """
+    while not app.ready():  # noqa: ASYNC110 (Faust tells readiness by state, not by an event)
+        await asyncio.sleep(0.05)
+    if ready is not None:
+        ready()
+    topic = TopicNames(settings.kafka.topic_prefix).case_events
+    while True:
+        try:
+            await _expire_once(app, cases, topic, clock())
+        except (KafkaError, KybStreamError, OSError, TimeoutError) as error:
+            # A broker that does not answer now will at the next turn; the deadline does not run away.
+            log.warning("expiry_scan_failed", error=type(error).__name__)
+        await asyncio.sleep(settings.worker.timer_seconds)
+
+
+def _crash_with(app: BatchApp, timer: asyncio.Task[None]) -> None:
+    """A timer that died of a bug must not leave a worker behind that never lets a case expire."""
+    error = None if timer.cancelled() else timer.exception()
+    if error is not None:
+        app.crash_soon(error)
+
+
+async def _expire_once(app: BatchApp, cases: BatchTable, topic: str, now: datetime) -> None:
+    scanned = sent = 0
+    for partition in sorted(cases.owned_partitions()):
+        for _key, value in cases.scan(partition):
+            event = expiry(read_case_state(value), now)
+            if event is not None:
+                key = case_key(event.tenant, event.case_id).encode()
+                await app.publish([Output(topic, key, encode(event), cloud_event_headers(event))])
+                sent += 1
+            scanned += 1
+            if scanned % _SCANNED_BETWEEN_YIELDS == 0:
+                await asyncio.sleep(0)
+    if sent:
+        log.info("cases_expired", cases=sent)
+
+
+def _security(kafka: KafkaSettings) -> dict[str, object]:
+    """Faust's credentials for what `client_options` gives aiokafka."""
+    if kafka.security_protocol == "PLAINTEXT":
+        return {}
+    options = client_options(kafka)
+    context = options.get("ssl_context")
+    if kafka.security_protocol == "SSL":
+        return {"broker_credentials": context}
+    credentials = SASLCredentials(
+        mechanism=kafka.sasl_mechanism,
+        username=kafka.sasl_username,
+        password=options["sasl_plain_password"],
+        ssl_context=context,
+    )
+    return {"broker_credentials": credentials}
