@@ -1,0 +1,43 @@
+"""The configuration that `dev` and `demo` write for themselves: two sources with random tokens, everything on loopback."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from kybstream.settings import render_toml
+
+HOST = "127.0.0.1"
+TENANT = "acme"
+KYB_SOURCE = "kyb"
+KYC_SOURCE = "kyc"
+
+
+def new_configuration(*, bootstrap_servers: str, clickhouse_port: int, ingress_port: int) -> dict[str, object]:
+    """A whole configuration with fresh random tokens and keys, as sections."""
+    return {
+        "kafka": {"bootstrap_servers": bootstrap_servers},
+        "clickhouse": {"url": f"http://{HOST}:{clickhouse_port}"},
+        "ingress": {"host": HOST, "port": ingress_port},
+        "tenants": [
+            {
+                "name": TENANT,
+                "pseudonym_key": secrets.token_urlsafe(32),
+                "case_token_keys": [secrets.token_urlsafe(32)],
+            }
+        ],
+        "sources": [
+            {"name": KYB_SOURCE, "kind": "kyb-service", "tenant": TENANT, "token": secrets.token_urlsafe(24)},
+            {"name": KYC_SOURCE, "kind": "kyc-registration", "tenant": TENANT, "token": secrets.token_urlsafe(24)},
+        ],
+    }
+
+
+def write_configuration(path: Path, values: Mapping[str, object], *, comment: str) -> None:
+    """Writes a configuration that only its owner can read: it holds the tokens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"# {comment}\n\n{render_toml(values)}")

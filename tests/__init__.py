@@ -1,0 +1,1 @@
+"""Tests, in folders that mirror the code's; `support` holds real servers as fixtures."""
