@@ -21,12 +21,16 @@ from kybstream.settings import KafkaSettings, Settings
 from schemas.cloudevents import cloud_event_headers
 from schemas.codec import encode
 from schemas.topics import ALL_TOPICS, case_key
-from streams.batching import BatchApp, BatchTable, Output, run
+from streams.batching import BatchApp, BatchTable, Output, changelog_topic, run
 from streams.cases import expiry
 from streams.policy import policies
 from streams.processing import CasesProcess, IntakeProcess, TopicNames, read_case_state
 
 log = structlog.get_logger(__name__)
+
+INTAKE_TABLE = "intake"
+CASES_TABLE = "cases"
+TABLES = (INTAKE_TABLE, CASES_TABLE)
 
 Clock = Callable[[], datetime]
 _SCANNED_BETWEEN_YIELDS = 200
@@ -53,10 +57,17 @@ def build_app(settings: Settings) -> tuple[BatchApp, BatchTable]:
     )
     names = TopicNames(settings.kafka.topic_prefix)
     rules = policies(settings)
-    app.batch_agent(app.batch_topic(names.raw, names.links), app.batch_table("intake"), IntakeProcess(rules, names))
-    cases = app.batch_table("cases")
+    app.batch_agent(app.batch_topic(names.raw, names.links), app.batch_table(INTAKE_TABLE), IntakeProcess(rules, names))
+    cases = app.batch_table(CASES_TABLE)
     app.batch_agent(app.batch_topic(names.case_events), cases, CasesProcess(rules, names))
     return app, cases
+
+
+def changelog_topics(settings: Settings) -> dict[str, dict[str, str]]:
+    """Kafka configuration of the tables' changelogs by topic name, for `migrate`."""
+    group, partitions = settings.worker.group, settings.kafka.partitions
+    changelogs = [changelog_topic(group, table, partitions) for table in TABLES]
+    return {changelog.name: dict(changelog.config) for changelog in changelogs}
 
 
 async def run_worker(

@@ -1,0 +1,204 @@
+"""The Faust app whose topics, tables and agents work in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streams.batching.agent import BatchAgent
+from streams.batching.consumer import BatchConsumer
+from streams.batching.producer import BatchProducer
+from streams.batching.records import Output, Process
+from streams.batching.table import BatchTable
+
+log = structlog.get_logger(__name__)
+
+_QUEUED_CHUNKS = 64
+"""Chunks between consumer and agent. Agents take them at once; in recovery this bounds the memory."""
+
+
+class BatchSchema(faust.Schema):  # type: ignore[misc] # Faust publishes no types
+    """Hands the raw records through: decoding is the pure function's, which can dead-letter what it cannot read."""
+
+    def compile(self, app: Any, **_kwargs: Any) -> Any:
+        """Return Faust's decoder: an event whose value is the message's list of records."""
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG001 - Faust's signature
+            return app.create_event(None, message.value, None, message)
+
+        return decode
+
+
+class BatchTransport(driver.Transport):  # type: ignore[misc] # Faust publishes no types
+    """Kafka by aiokafka, with our consumer and producer."""
+
+    Consumer = BatchConsumer
+    Producer = BatchProducer
+
+
+class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
+    """A worker: one Kafka consumer and one producer in one process. Start it with `runner.run`.
+
+    Args:
+        id: The consumer group, and the prefix of the changelogs' names. Never change it: the state hangs on it.
+        broker: Bootstrap addresses, `host:port`, separated by commas.
+        datadir: Folder for local state; one for each process.
+        store: `rocksdb://` (kept in `datadir`) or `memory://` (read from the changelog at each start).
+        partitions: Number of partitions of all source topics and changelogs.
+        instance_id: Makes this a static member of the group: after a kill it gets its partitions back at once, without a
+            rebalance. Must be unique among the processes and the same at each start. Needed on noida-db, where a killed
+            dynamic member blocks its partitions for 35 to 50 seconds.
+        commit_interval: Seconds between commits; what was finished since the last one is done again after a kill.
+        session_timeout: Seconds after which a silent member's partitions go to others.
+        request_timeout: Seconds one request to the broker may take.
+        batch_records: Most records in one fetch, so in one batch.
+        inflight_records: Most records delivered and not yet finished; bounds memory.
+        batch_bytes: Size of a record batch; larger records travel alone. Keep it under the topics' `max.message.bytes`.
+        compression: None, `gzip`, `snappy`, `lz4` or `zstd`.
+        replication_factor: Of changelogs, where Faust creates them because `migrate` has not.
+        settings: Further settings of Faust, as `broker_credentials`.
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - Faust's name
+        *,
+        broker: str,
+        datadir: Path,
+        store: str = "rocksdb://",
+        partitions: int = 8,
+        instance_id: str | None = None,
+        commit_interval: float = 1.0,
+        session_timeout: float = 20.0,
+        request_timeout: float = 30.0,
+        batch_records: int = 4_000,
+        inflight_records: int = 40_000,
+        batch_bytes: int = 1_000_000,
+        compression: str | None = None,
+        replication_factor: int = 1,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
+        self.source_topics: set[str] = set()
+        self.batched_topics: set[str] = set()
+        self.inflight_records = inflight_records
+        self._partitions = partitions
+        self._batch_agents: list[BatchAgent] = []
+        super().__init__(
+            id,
+            broker=[f"kafka://{address.strip()}" for address in broker.split(",")],
+            datadir=datadir,
+            store=store,
+            # State is reachable through our own API only: Faust's web pages would serve it.
+            web_enabled=False,
+            # No leader election topic, no warm copies: recovery takes seconds, and a copy costs a second consumer.
+            topic_disable_leader=True,
+            table_standby_replicas=0,
+            topic_partitions=partitions,
+            topic_replication_factor=replication_factor,
+            consumer_group_instance_id=instance_id,
+            consumer_auto_offset_reset="earliest",
+            broker_commit_interval=commit_interval,
+            broker_commit_every=1_000_000_000,
+            broker_session_timeout=session_timeout,
+            broker_heartbeat_interval=min(3.0, session_timeout / 3),
+            broker_request_timeout=max(request_timeout, session_timeout),
+            broker_max_poll_records=batch_records,
+            # A rebalance and a stop wait for the batches that have begun.
+            stream_wait_empty=True,
+            stream_recovery_delay=0.0,
+            stream_buffer_maxsize=_QUEUED_CHUNKS,
+            producer_request_timeout=request_timeout,  # Faust's default is 20 minutes
+            producer_max_batch_size=batch_bytes,
+            producer_compression_type=compression,
+            producer_linger=0.005,  # batches leave at once anyway; 0 would starve ordinary sends
+            **(settings or {}),
+        )
+
+    # -- declaring
+
+    def batch_topic(self, *names: str) -> Any:
+        """Return the source of an agent: one topic, or several with the same number of partitions and the same keys."""
+        self.source_topics.update(names)
+        self.batched_topics.update(names)
+        return self.topic(*names, schema=BatchSchema())
+
+    def batch_table(self, name: str) -> BatchTable:
+        """Add a table of bytes with a changelog; see `BatchTable`."""
+        table = BatchTable(
+            self,
+            name=name,
+            partitions=self._partitions,
+            schema=BatchSchema(),
+            beacon=self.tables.beacon,
+            # Apply each chunk with the next one. Not 1: Faust then goes on reading the changelog after recovery.
+            recovery_buffer_size=2,
+        )
+        self.tables.add(table)
+        self.batched_topics.add(table.changelog_topic_name)
+        return table
+
+    def batch_agent(self, source: Any, table: BatchTable, process: Process, *, name: str | None = None) -> None:
+        """Run `process` over the batches of `source` with the state of `table`; a table belongs to one agent.
+
+        Args:
+            source: What `batch_topic` returned.
+            table: The agent's state.
+            process: The pure part; see `records.Process`.
+            name: The agent's name in Faust's logs; the table's, by default.
+        """
+        agent = BatchAgent(self, table, process)
+        self._batch_agents.append(agent)
+        self.agent(source, name=name or f"{table.name}-agent", concurrency=1)(agent.consume)
+
+    # -- running
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """Send outputs that no batch made, as a timer's; returns when all in-sync replicas have them."""
+        await self.producer.send_outputs(outputs)
+
+    def ready(self) -> bool:
+        """Tell whether the state is complete and batches are being processed."""
+        completed: bool = self.tables.recovery.completed.is_set()
+        return self.started and completed and not self.rebalancing and not self.should_stop
+
+    def stalled_seconds(self) -> dict[tuple[str, int], float]:
+        """Return, per owned (topic, partition), how long its committed offset has stood still with records waiting.
+
+        For liveness: 0.0 when caught up, a little over the commit interval under load. Empty before the first assignment, so
+        look at `ready` too.
+        """
+        stalled: dict[tuple[str, int], float] = self.consumer.stalled_seconds() if self.started else {}
+        return stalled
+
+    def crash_soon(self, error: BaseException) -> None:
+        """End the app from synchronous code."""
+        self.add_future(self.crash(error))
+
+    def abandon(self) -> None:
+        """Cancel the batches still running; `runner.run` does so after the app has stopped."""
+        for agent in self._batch_agents:
+            agent.cancel()
+
+    def expected_partitions(self) -> dict[str, int]:
+        """Return the number of partitions each source topic must have."""
+        return dict.fromkeys(sorted(self.source_topics), self._partitions)
+
+    # -- hooks of Faust
+
+    async def on_started(self) -> None:
+        """Say that the state is complete; Faust waits for recovery before."""
+        await super().on_started()
+        owned = sorted(tp for tp in self._assignment or () if isinstance(tp, TP))
+        log.info("worker_ready", app=self.conf.id, partitions=len(owned))
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_producer, self)

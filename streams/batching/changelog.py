@@ -1,0 +1,20 @@
+"""The topic that holds a table's state. `migrate` can make it; a worker makes it if it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogTopic:
+    """A changelog as an administrator has to create it."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=lambda: {"cleanup.policy": "compact"})
+
+
+def changelog_topic(app_id: str, table: str, partitions: int) -> ChangelogTopic:
+    """Return the changelog of `table` in the app `app_id`; it needs as many partitions as the table's source topics."""
+    return ChangelogTopic(name=f"{app_id}-{table}-changelog", partitions=partitions)

@@ -1,0 +1,186 @@
+"""Faust's consumer, delivering each fetched chunk of a partition as one message and committing by ranges.
+
+Positions: `_read_offset` holds the next offset of each partition. A rebalance can throw away what was fetched, or let a
+fetch that was under way move aiokafka's position; so the first chunk after each stop of the flow must begin where it
+should. If it begins later, the position is set back once; what still begins later then is a real gap (compaction,
+retention).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import structlog
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode.threads import WorkerThread
+from mode.utils.futures import notify
+
+from streams.batching.ranges import OffsetRange, OffsetRanges
+
+log = structlog.get_logger(__name__)
+
+FETCH_SECONDS = 1.0
+"""How long one fetch waits for records; also how long a stop may have to wait for it."""
+
+
+class BatchMessage(ConsumerMessage):  # type: ignore[misc] # Faust publishes no types
+    """A chunk of one partition: `value` is its list of aiokafka records, `offset` that of the last."""
+
+    __slots__ = ("range",)
+
+    range: OffsetRange | None
+
+    def on_final_ack(self, consumer: BatchConsumer) -> bool:
+        """Called by Faust when the last of the event's owners acknowledged it."""
+        return consumer.finish(self)
+
+
+class _DaemonThread(WorkerThread):  # type: ignore[misc] # mode publishes no types we follow
+    """A consumer thread that does not keep a finished process alive when its broker does not answer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.daemon = True
+
+
+class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no types
+    """The one consumer of a worker."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._ranges: OffsetRanges[TP] = OffsetRanges()
+        self._room = asyncio.Event()
+        self._aligned: set[TP] = set()
+        self._progress_at: dict[TP, float] = {}
+        super().__init__(*args, **kwargs)
+
+    def stalled_seconds(self) -> dict[tuple[str, int], float]:
+        """Return, per source partition owned, for how long its committed offset has stood still with work to do."""
+        now = time.monotonic()
+        stalled: dict[tuple[str, int], float] = {}
+        for tp in self.assignment():
+            if tp.topic in self.app.source_topics:
+                behind = (self.highwater(tp) or 0) > (self._committed_offset[tp] or 0)
+                if not behind:
+                    self._progress_at[tp] = now
+                stalled[tp.topic, tp.partition] = now - self._progress_at.setdefault(tp, now)
+        return stalled
+
+    # -- delivery
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                records, active = await self._wait_next_records(FETCH_SECONDS)
+                if records and self.flow_active and not self.should_stop:
+                    # A rebalance stops the flow, and with it the delivery at its next await.
+                    await self.wait_first(self._deliver(records, active), self.suspend_flow.wait())
+                await asyncio.sleep(0)
+        except (*self.consumer_stopped_errors, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
+    async def _deliver(self, records: Mapping[Any, Sequence[Any]], active: set[TP] | None) -> None:
+        generation = self.app.consumer_generation_id
+        for fetched_tp, fetched in records.items():
+            tp = TP(fetched_tp.topic, fetched_tp.partition)
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if not (active is None or tp in active or tp in self._buffered_partitions):
+                continue
+            expected = self._read_offset[tp] or 0
+            if fetched[0].offset > expected and tp not in self._aligned:
+                self._aligned.add(tp)
+                await self.seek_wait({tp: expected})
+                continue
+            self._aligned.add(tp)
+            chunk = fetched if fetched[0].offset >= expected else [r for r in fetched if r.offset >= expected]
+            if not chunk:
+                continue
+            if tp.topic in self.app.batched_topics:
+                await self._deliver_batch(tp, chunk, generation)
+            else:
+                for record in chunk:  # Faust's own topics, should there be any
+                    await self.callback(self._to_message(tp, record))
+            self._read_offset[tp] = chunk[-1].offset + 1
+            await asyncio.sleep(0)
+
+    async def _deliver_batch(self, tp: TP, chunk: Sequence[Any], generation: int) -> None:
+        last = chunk[-1]
+        message = BatchMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            headers=None,
+            key=None,
+            value=chunk,
+            checksum=None,
+            serialized_key_size=0,
+            serialized_value_size=0,
+            tp=tp,
+            generation_id=generation,
+        )
+        message.range = None
+        if self.app.topics.acks_enabled_for(tp.topic):
+            while self._ranges.inflight >= self.app.inflight_records:
+                self._room.clear()
+                await self._room.wait()
+            message.range = self._ranges.open(tp, last.offset + 1, len(chunk))
+        await self.callback(message)
+
+    # -- acknowledgements and commits
+
+    def finish(self, message: BatchMessage) -> bool:
+        """Note that a batch is done; its range may be committed once all before it are."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        if message.range is not None:
+            self._ranges.finish(message.range)
+            self._room.set()
+        notify(self._waiting_for_ack)
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        yield from super()._filter_tps_with_pending_acks(topics)
+        for tp in self._ranges.pending():
+            if topics is None or tp in topics or tp.topic in topics:
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if tp.topic in self.app.batched_topics:
+            return self._ranges.committable(tp)
+        offset: int | None = super()._new_offset(tp)
+        return offset
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002
+        committed: bool = await super()._commit_offsets(offsets, start_new_transaction=start_new_transaction)
+        if committed:
+            now = time.monotonic()
+            for tp, offset in offsets.items():
+                self._ranges.committed(tp, offset)
+                self._progress_at[tp] = now
+        return committed
+
+    # -- rebalances: all positions go back to what is committed
+
+    def stop_flow(self) -> None:
+        """Block delivery; called when a rebalance or a stop begins."""
+        self._aligned.clear()
+        super().stop_flow()
+
+    async def perform_seek(self) -> None:
+        """Go back to the committed offsets; called when a rebalance and its recovery are over."""
+        self._ranges.reset()
+        self._room.set()
+        self._aligned.clear()
+        self._progress_at.clear()
+        await super().perform_seek()
+
+    def _new_consumer_thread(self) -> Any:
+        return driver.AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon, Worker=_DaemonThread)

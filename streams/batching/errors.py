@@ -1,0 +1,29 @@
+"""What can go wrong with the plumbing itself. Each of these ends the process; the offsets stay where they were."""
+
+from __future__ import annotations
+
+from kybstream.errors import ConfigurationError, RunError
+
+
+class ChangelogConflictError(RunError):
+    """Somebody else wrote to a changelog partition this process owns, so its state may no longer be the truth."""
+
+
+class RecordTooLargeError(RunError):
+    """The broker refuses a record for its size; sending it again cannot help."""
+
+
+class StateLockedError(RunError):
+    """The local state of a partition is open in another process: each process needs a data folder of its own."""
+
+
+class TopicMismatchError(ConfigurationError):
+    """A topic is missing, or has another number of partitions than the tables."""
+
+
+class StopTimeoutError(RunError):
+    """The worker did not come to rest in time. Nothing was acknowledged that was not finished."""
+
+
+class WorkerCrashedError(RunError):
+    """A batch or Faust itself raised; the cause is chained. Unfinished batches will be read again after a restart."""

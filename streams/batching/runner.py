@@ -1,0 +1,67 @@
+"""Running a `BatchApp` inside an event loop that is already there."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from kybstream.errors import KybStreamError
+from streams.batching.app import BatchApp
+from streams.batching.errors import StopTimeoutError, WorkerCrashedError
+
+log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 8.0
+"""How long a stop may take: one fetch, the batches that have begun, a last commit, closing the connections."""
+
+
+async def run(app: BatchApp, stop: asyncio.Event, *, stop_seconds: float = STOP_SECONDS) -> None:
+    """Start the app and keep it running until `stop` is set.
+
+    A stop finishes the batches that have begun, leaves the others to be read again, and commits. Signals, logging and the
+    event loop stay the caller's.
+
+    Raises:
+        KybStreamError: the app's own error, when it crashed with one.
+        WorkerCrashedError: it crashed with anything else, which is chained as the cause.
+        StopTimeoutError: it did not come to rest within `stop_seconds`; end the process, nothing is lost by it.
+    """
+    starting = asyncio.create_task(_start(app))
+    stopping = asyncio.create_task(stop.wait())
+    crashed = asyncio.create_task(_crash(app))
+    try:
+        # The start ends when recovery is over; a stop or a crash may come before.
+        await asyncio.wait({starting, stopping, crashed}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done() or starting.exception() is None:
+            await asyncio.wait({stopping, crashed}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _stop(app, stop_seconds)
+        for task in (starting, stopping, crashed):
+            task.cancel()
+        results = await asyncio.gather(starting, stopping, crashed, return_exceptions=True)
+    failure = app.crash_reason or next((r for r in results if isinstance(r, Exception)), None)
+    if isinstance(failure, KybStreamError):
+        raise failure
+    if failure is not None:
+        raise WorkerCrashedError(f"the worker crashed: {type(failure).__name__}") from failure
+
+
+async def _start(app: BatchApp) -> None:
+    app.finalize()
+    await app.start()
+
+
+async def _crash(app: BatchApp) -> None:
+    await app._crashed.wait()  # noqa: SLF001 - mode's only way to wait for a crash
+
+
+async def _stop(app: BatchApp, seconds: float) -> None:
+    # Not wait_for: mode swallows cancellation while it stops its children, so waiting for that could take for ever.
+    stopping = asyncio.create_task(app.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=seconds)
+    app.abandon()
+    if not done:
+        log.error("worker_stop_timed_out", seconds=seconds)
+        raise StopTimeoutError(f"the worker did not stop within {seconds:g} seconds", hint="end the process")
+    stopping.result()

@@ -1,0 +1,104 @@
+"""What Faust calls a store: a thin shell that tells a `PartitionedState` about rebalances and recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import faust.stores.base
+import structlog
+from faust.types import TP
+
+from streams.batching.state import NO_OFFSET, open_state
+
+log = structlog.get_logger(__name__)
+
+
+class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publishes no types
+    """The store of a `BatchTable`. Only Faust and the table call it.
+
+    Attributes:
+        local: The keys and values.
+        tails: Per partition, the newest changelog offset known of; the next write of the only writer gets the one after.
+        recovered: The partitions whose state is complete.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.local = open_state(str(self.url), Path(str(self.app.conf.tabledir)) / self.table_name)
+        self.tails: dict[int, int] = {}
+        self.recovered: frozenset[int] = frozenset()
+        self._assigned: set[int] = set()
+
+    # -- changelog to state
+
+    def persisted_offset(self, tp: TP) -> int:
+        """Return where recovery begins. Never None: Faust would then keep what it remembers of an earlier assignment."""
+        return self.local.offset(tp.partition)
+
+    def recover(self, partition: int, writes: Iterable[tuple[bytes, bytes | None]], offset: int) -> None:
+        """Apply records read from the changelog, unless they are a leftover of an earlier assignment."""
+        if partition in self._assigned and offset > self.local.offset(partition):
+            self.local.write(partition, writes, offset)
+
+    def tail(self, partition: int) -> int:
+        """Return the newest changelog offset this process knows of."""
+        return max(self.tails.get(partition, NO_OFFSET), self.local.offset(partition))
+
+    # -- assignment
+
+    async def on_rebalance(self, assigned: set[TP], _revoked: set[TP], _new: set[TP], _generation_id: int = 0) -> None:
+        """Let go of lost partitions and compare new ones with their changelog, before Faust recovers them."""
+        topic = self.table.changelog_topic_name
+        mine = {tp.partition for tp in assigned if tp.topic == topic}
+        self.recovered = frozenset()
+        for partition in self._assigned - mine:
+            self.local.release(partition)
+            self.tails.pop(partition, None)
+        new = mine - self._assigned
+        self._assigned = mine
+        if not new:
+            return
+        ends = await self.app.consumer.highwaters(*(TP(topic, partition) for partition in new))
+        for tp, end in ends.items():
+            self.tails[tp.partition] = last = (end or 0) - 1
+            if self.local.offset(tp.partition) > last:
+                # The broker lost acknowledged records (or is another one). The log is the truth all workers share.
+                log.warning("local_state_ahead_of_changelog", topic=topic, partition=tp.partition, changelog_end=end)
+                self.local.erase(tp.partition)
+
+    async def on_recovery_completed(self, active_tps: set[TP], _standby_tps: set[TP]) -> None:
+        """Note which partitions are complete now."""
+        self.recovered = frozenset(tp.partition for tp in active_tps) & self._assigned
+
+    async def on_stop(self) -> None:
+        """Close the state."""
+        self.recovered = frozenset()
+        self.local.close()
+
+    # -- the rest of Faust's interface, which batches do without
+
+    def set_persisted_offset(self, tp: TP, offset: int) -> None:
+        """Do nothing: the offset is written with the data."""
+
+    async def need_active_standby_for(self, _tp: TP) -> bool:
+        """Return False: there are no standby replicas."""
+        return False
+
+    def apply_changelog_batch(self, batch: Any, to_key: Any, to_value: Any) -> None:
+        """Refuse: `BatchTable` applies whole record batches itself."""
+        raise NotImplementedError
+
+    def reset_state(self) -> None:
+        """Remove the local state; Faust's `reset` command calls this."""
+        for partition in self._assigned:
+            self.local.erase(partition)
+
+    async def backup_partition(self, *_args: object, **_kwargs: object) -> None:
+        """Refuse: the changelog is the backup."""
+        raise NotImplementedError
+
+    def restore_backup(self, *_args: object, **_kwargs: object) -> None:
+        """Refuse: the changelog is the backup."""
+        raise NotImplementedError

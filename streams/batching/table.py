@@ -1,0 +1,120 @@
+"""A table of bytes whose changes are written to its changelog as whole record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import faust
+import structlog
+
+from streams.batching.changelog import ChangelogTopic, changelog_topic
+from streams.batching.errors import ChangelogConflictError
+from streams.batching.store import BatchStore
+
+if TYPE_CHECKING:
+    from streams.batching.producer import BatchProducer
+
+log = structlog.get_logger(__name__)
+
+
+class TableReader:
+    """The state of one partition of a table, as `process` sees it."""
+
+    def __init__(self, store: BatchStore, partition: int) -> None:
+        self._store = store
+        self._partition = partition
+
+    def get_many(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return the values of those of `keys` that exist."""
+        found: dict[bytes, bytes] = self._store.local.get_many(self._partition, keys)
+        return found
+
+
+class BatchTable(faust.Table):  # type: ignore[misc] # Faust publishes no types
+    """Keys and values as bytes, per partition number. Made by `BatchApp.batch_table`.
+
+    An application reads it with `scan` and `owned_partitions`; only an agent's batches change it.
+    """
+
+    @property
+    def changelog(self) -> ChangelogTopic:
+        """The changelog topic, for whoever creates topics."""
+        return changelog_topic(self.app.conf.id, self.name, self.partitions)
+
+    def owned_partitions(self) -> frozenset[int]:
+        """Return the partitions whose complete state is here now; empty during a rebalance."""
+        store = self._store_now()
+        if store is None or self.app.rebalancing or self.app.should_stop:
+            return frozenset()
+        return frozenset(store.recovered)
+
+    def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the keys and values of an owned partition, as they were when the scan began.
+
+        It ends early when the partition is lost meanwhile. It does not yield to the event loop: a caller with much to look
+        at does so itself, between items.
+        """
+        store = self._store_now()
+        if store is None or partition not in self.owned_partitions():
+            return
+        for item in store.local.scan(partition):
+            if partition not in self.owned_partitions():
+                return
+            yield item
+
+    # -- called by an agent's batches: steps 3 and 4 of steps.py
+
+    def reader(self, partition: int) -> TableReader:
+        """Return the state of `partition` as the last batch left it."""
+        return TableReader(self.data, partition)
+
+    async def append(self, partition: int, writes: Iterable[tuple[bytes, bytes | None]]) -> int:
+        """Write to the changelog and return the offset of the last record, once all replicas have it.
+
+        Raises:
+            ChangelogConflictError: if the offsets do not follow on the last one known, so somebody else is writing here.
+        """
+        producer: BatchProducer = self.app.producer
+        store: BatchStore = self.data
+        last = store.tail(partition)
+        rows = [(key, value, None, ()) for key, value in writes]
+        for base, count in await producer.send_rows(self.changelog_topic_name, partition, rows):
+            if base != last + 1:
+                topic = self.changelog_topic_name
+                raise ChangelogConflictError(
+                    f"changelog {topic} partition {partition}: wrote at offset {base}, expected {last + 1}",
+                    hint="another process writes to this changelog; a restart reads its state again from there",
+                )
+            last = base + count - 1
+        store.tails[partition] = last
+        return last
+
+    def write(self, partition: int, writes: Iterable[tuple[bytes, bytes | None]], offset: int) -> None:
+        """Write to the local store, atomically with the changelog offset."""
+        self.data.local.write(partition, writes, offset)
+
+    # -- called by Faust
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Bring the local store up to events of the changelog; each event is a list of records.
+
+        Faust's recovery would log an exception and go on without the records: here it ends the process.
+        """
+        try:
+            for event in batch:
+                message = event.message
+                if message.topic == self.changelog_topic_name:
+                    writes = [(record.key, record.value) for record in event.value if record.key is not None]
+                    self.data.recover(message.partition, writes, message.offset)
+        except Exception as error:
+            log.exception("changelog_recovery_failed", table=self.name)
+            self.app.crash_soon(error)
+            raise
+
+    def _new_store_by_url(self, url: Any) -> BatchStore:
+        return BatchStore(url, self.app, self, table_name=self.name, loop=self.loop, options=self.options)
+
+    def _store_now(self) -> BatchStore | None:
+        store: BatchStore | None = self._data
+        return store
