@@ -10,11 +10,12 @@ import structlog
 _NOISY = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access", "urllib3", "clickhouse_connect")
 
 
-def configure_logging(*, debug: bool = False, console: bool | None = None) -> None:
+def configure_logging(*, debug: bool = False, events: bool = True, console: bool | None = None) -> None:
     """Sets up logging of this process, to standard error.
 
     Args:
-        debug: Log at DEBUG; otherwise INFO for our own events and WARNING for the libraries'.
+        debug: Log at DEBUG; otherwise our own events, and warnings of the libraries.
+        events: Log our own events at INFO; otherwise warnings only.
         console: Readable lines; JSON lines when False. By default readable exactly on a terminal.
     """
     readable = sys.stderr.isatty() if console is None else console
@@ -46,7 +47,7 @@ def configure_logging(*, debug: bool = False, console: bool | None = None) -> No
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    root.setLevel(logging.DEBUG if debug else logging.INFO if events else logging.WARNING)
     for name in _NOISY:
         # aiokafka's debug logging alone costs 8-13 % of a consumer's speed.
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,239 @@
+"""A connection to Kafka that outlives its producers: made in the background, watched, and made anew after a failure.
+
+aiokafka's idempotent producer retries for ever when the broker is away, and is of no use any more after an error that it does
+not retry (the sequence of its partition then has a gap). So a record waits for its acknowledgement only so long, and a producer
+that failed, or has been silent, is replaced; what is under way on the old one may still end well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from time import perf_counter
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+
+from ingress.metrics import IngressMetrics
+from kybstream.errors import KybStreamError, UnavailableError
+from kybstream.kafka import durable_producer
+from kybstream.settings import KafkaSettings
+
+CONNECT_SECONDS = 10.0
+"""How long one attempt to connect may take."""
+
+PROBE_SECONDS = 2.0
+"""How often an idle connection is tried, and how long the broker may take to answer."""
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+_CLOSE_SECONDS = 2.0
+
+CONNECTING = "connecting to Kafka"
+STOPPED = "the connection to Kafka is closed"
+
+Headers = Sequence[tuple[str, bytes]]
+
+_log = structlog.get_logger(__name__)
+
+
+class RefusedBySizeError(KybStreamError):
+    """The record is larger than Kafka takes, here or on this topic: sending it again will not help."""
+
+
+class KafkaConnection:
+    """Produces records, each acknowledged by all in-sync replicas, whenever Kafka is there.
+
+    Args:
+        kafka: Where.
+        topics: Topics that must exist before anything is taken.
+        ack_timeout_seconds: How long a record waits for its acknowledgement.
+        metrics: Where acknowledgements and replacements are counted.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, topics: Sequence[str], *, ack_timeout_seconds: float, metrics: IngressMetrics
+    ) -> None:
+        self._kafka = kafka
+        self._topics = frozenset(topics)
+        self._ack_timeout = ack_timeout_seconds
+        self._metrics = metrics
+        self._producer: AIOKafkaProducer | None = None
+        self._reason: str | None = CONNECTING
+        self._settled = asyncio.Event()  # the attempt under way has succeeded or failed
+        self._lost = asyncio.Event()  # the producer is to be replaced
+        self._last_ack = 0.0
+        self._keeper: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why nothing can be produced now, or None when it can."""
+        return self._reason
+
+    def start(self) -> None:
+        """Begins to connect, in the background; returns at once, whether or not Kafka is there."""
+        self._keeper = asyncio.create_task(self._keep_connected(), name="kafka-connection")
+
+    async def produce(self, topic: str, key: bytes, value: bytes, headers: Headers) -> None:
+        """Returns when Kafka has acknowledged the record.
+
+        Raises:
+            UnavailableError: It has not in time, or cannot be reached. The record may be in the topic nevertheless.
+            RefusedBySizeError: It is too large.
+        """
+        if self._producer is None and self._settled.is_set():
+            raise UnavailableError(self._reason or CONNECTING)
+        started = perf_counter()
+        producer = self._producer
+        try:
+            async with asyncio.timeout(self._ack_timeout):
+                while producer is None:
+                    producer = await self._connected()
+                future = await producer.send(topic, value, key, headers=headers)
+                await self._acknowledged(future, producer)
+        except TimeoutError:
+            if producer is not None and self._last_ack < started:
+                # Nothing was acknowledged all the while: not this record is slow, the producer is stuck.
+                self._give_up(producer, "silent")
+            raise UnavailableError("Kafka did not acknowledge in time") from None
+        except (MessageSizeTooLargeError, RecordListTooLargeError):
+            raise RefusedBySizeError("the record is larger than Kafka takes") from None
+        except KafkaError as error:
+            raise UnavailableError(f"Kafka refused ({type(error).__name__})") from None
+        now = perf_counter()
+        self._last_ack = now
+        self._metrics.ack_seconds.observe(now - started)
+
+    async def stop(self, seconds: float) -> None:
+        """Sends what is under way and closes; what is not acknowledged within `seconds` is given up."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+        producer, self._producer = self._producer, None
+        self._set_reason(STOPPED)
+        self._settled.set()
+        if producer is not None:
+            self._retire(producer, seconds)
+        if self._retiring:
+            await asyncio.wait(self._retiring, timeout=seconds + 2 * _CLOSE_SECONDS)
+
+    async def _acknowledged(self, future: asyncio.Future[object], producer: AIOKafkaProducer) -> None:
+        try:
+            # A timeout cancels the future, not the record: aiokafka passes over futures that are done.
+            await future
+        except KafkaError as error:
+            # aiokafka has counted the batch into the partition's sequence: the broker will refuse whatever follows.
+            self._give_up(producer, type(error).__name__)
+            raise
+
+    async def _connected(self) -> AIOKafkaProducer:
+        await self._settled.wait()
+        if self._producer is None:
+            raise UnavailableError(self._reason or CONNECTING)
+        return self._producer
+
+    def _give_up(self, producer: AIOKafkaProducer, reason: str) -> None:
+        if producer is self._producer and not self._lost.is_set():
+            self._metrics.producers_replaced.inc()
+            _log.warning("kafka_producer_replaced", reason=reason)
+            self._lost.set()
+            # From here on records wait for the next producer.
+            self._producer = None
+            self._settled.clear()
+            self._set_reason(CONNECTING)
+            self._retire(producer, self._ack_timeout)
+
+    async def _keep_connected(self) -> None:
+        """Connects, waits until the connection is lost, and so on; ends only by being cancelled."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            producer = durable_producer(self._kafka)
+            reason = await self._failure_to_start(producer)
+            if reason is None:
+                connected_at = perf_counter()
+                self._take(producer)
+                await self._until_lost(producer)
+                if perf_counter() - connected_at > _LONGEST_PAUSE_SECONDS:
+                    pause = _FIRST_PAUSE_SECONDS
+                    continue
+            else:
+                if self._reason != reason:
+                    _log.warning("kafka_unavailable", reason=reason)
+                self._set_reason(reason)
+                self._settled.set()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _failure_to_start(self, producer: AIOKafkaProducer) -> str | None:
+        """Starts the producer; None when it is ready, else why not (it is closed then)."""
+        reason: str | None = None
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await producer.start()
+                # Asked for all topics, a broker does not create those that are missing.
+                present = (await producer.client.fetch_all_metadata()).topics()
+            missing = sorted(self._topics - set(present))
+            if missing:
+                reason = f"Kafka has no topic {missing[0]}: run kyb-stream migrate"
+        except (KafkaError, OSError, TimeoutError) as error:
+            reason = f"Kafka cannot be reached ({type(error).__name__})"
+        except asyncio.CancelledError:
+            await _close(producer, 0)
+            raise
+        if reason is not None:
+            await _close(producer, 0)
+        return reason
+
+    def _take(self, producer: AIOKafkaProducer) -> None:
+        self._lost.clear()
+        self._producer = producer
+        self._set_reason(None)
+        self._settled.set()
+        _log.info("kafka_connected")
+
+    async def _until_lost(self, producer: AIOKafkaProducer) -> None:
+        """Returns when the producer was given up; tries the broker when nothing was acknowledged for a while."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._lost.wait()
+                return
+            if perf_counter() - self._last_ack < PROBE_SECONDS:
+                continue
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    answered = await producer.client.force_metadata_update()
+            except (KafkaError, OSError, TimeoutError):
+                answered = False
+            if not answered:
+                self._give_up(producer, "unreachable")
+
+    def _set_reason(self, reason: str | None) -> None:
+        self._reason = reason
+        self._metrics.kafka_up.set(1 if reason is None else 0)
+
+    def _retire(self, producer: AIOKafkaProducer, seconds: float) -> None:
+        task = asyncio.create_task(_close(producer, seconds), name="kafka-producer-retiring")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+
+async def _close(producer: AIOKafkaProducer, seconds: float) -> None:
+    """Closes the producer, giving what is under way `seconds`; then ends what `stop` leaves running."""
+    if seconds > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await producer.flush()
+    # `flush` may have been cut off: without these two, `stop` would wait for ever, and go on sending afterwards.
+    sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001
+    with suppress(TimeoutError, Exception):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await sender.close()
+    accumulator.fail_all(KafkaError("the producer was closed"))
+    with suppress(TimeoutError, Exception):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await producer.stop()

@@ -1,0 +1,65 @@
+"""Every metric of the ingress, declared once. Label values are bounded: source names, reason codes, never a path."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class IngressMetrics:
+    """The metrics of one server; a registry of its own, so that several servers fit into one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        # `outcome` is `accepted` or the reason of a rejection (docs/reference/http.md).
+        # Worry when `not_durable` is not 0 for minutes: nothing is stored and providers are sending again. Worry when
+        # `accepted` of a source stays 0 in its business hours: the provider is silent, or its address has changed.
+        self.requests = Counter(
+            "kyb_ingress_requests", "Webhook requests by source and outcome.", ["source", "outcome"], registry=self.registry
+        )
+        # From the request's head to its answer. Worry when p99 is above 1 s: providers' timeouts are not documented.
+        self.request_seconds = Histogram(
+            "kyb_ingress_request_seconds",
+            "Seconds from a webhook's head to its answer.",
+            ["source"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        # Only what Kafka did acknowledge. Worry when p99 nears ingress.ack_timeout_seconds: 503s are next.
+        self.ack_seconds = Histogram(
+            "kyb_ingress_kafka_ack_seconds",
+            "Seconds from handing a record to the producer to Kafka's acknowledgement.",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        # Bodies read and not yet answered. Worry when it stays high: Kafka is slow, or somebody uploads slowly.
+        self.bytes_in_flight = Gauge(
+            "kyb_ingress_bytes_in_flight", "Bytes of bodies that are not answered yet.", registry=self.registry
+        )
+        # Worry about any steady rate: a key was rotated on one side only, a clock is off, or somebody guesses.
+        self.signature_failures = Counter(
+            "kyb_ingress_signature_failures",
+            "Requests whose signature was refused, by source and reason.",
+            ["source", "reason"],
+            registry=self.registry,
+        )
+        # 1 when deliveries are taken. Worry at 0: webhooks get 503.
+        self.kafka_up = Gauge("kyb_ingress_kafka_up", "Whether Kafka is connected.", registry=self.registry)
+        # Worry when it grows without restarts of brokers: Kafka refuses something again and again.
+        self.producers_replaced = Counter(
+            "kyb_ingress_producers_replaced",
+            "Producers given up after an error or silence.",
+            registry=self.registry,
+        )
+        # Worry about any: a bug of ours; the sender got a 503 and sends again.
+        self.unexpected_errors = Counter(
+            "kyb_ingress_unexpected_errors", "Requests that ended in an exception nobody foresaw.", registry=self.registry
+        )
+
+    def render(self) -> bytes:
+        """All of them in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,110 @@
+"""The ingress as a whole: its parts put together, started, and stopped in an order that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import structlog
+
+from ingress.connection import KafkaConnection
+from ingress.listening import HttpServer, listen
+from ingress.metrics import IngressMetrics
+from ingress.publish import Publisher
+from ingress.rejections import RejectionCounts
+from ingress.routes import Routes
+from ingress.sources import Sources
+from ingress.webhooks import Webhooks
+from kybstream.settings import Settings
+from schemas.topics import RAW, REJECTIONS
+
+REPORT_SECONDS = 5.0
+"""How often it is looked whether a minute of rejections is over."""
+
+_LAST_REPORT_SECONDS = 2.0
+_CLOSE_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:
+    """Takes webhooks until `stop` is set.
+
+    It starts, and answers, without Kafka: webhooks get 503 until Kafka is there.
+
+    Args:
+        settings: `ingress`, `kafka`, `tenants` and `sources` are used.
+        stop: Ends it: no new connections, requests under way are answered within `ingress.shutdown_seconds`, what was handed to
+            Kafka is sent.
+        ready: Called with the URL once it listens; Kafka may not be connected yet.
+
+    Raises:
+        ConfigurationError: No source is configured, or a signature's settings are wrong.
+        RunError: The port is in use.
+    """
+    sources = Sources(settings)
+    metrics = IngressMetrics()
+    connection = KafkaConnection(
+        settings.kafka,
+        (settings.topic(RAW), settings.topic(REJECTIONS)),
+        ack_timeout_seconds=settings.ingress.ack_timeout_seconds,
+        metrics=metrics,
+    )
+    publisher = Publisher(settings, connection)
+    # The start is part of the name: two starts within a minute must not give their counts the same id.
+    rejections = RejectionCounts(f"{socket.gethostname()}-{secrets.token_hex(4)}", sources.tenants)
+    webhooks = Webhooks(
+        sources,
+        publisher,
+        rejections,
+        metrics,
+        body_timeout_seconds=settings.ingress.body_timeout_seconds,
+        clock=_now,
+    )
+    routes = Routes(webhooks, publisher, metrics)
+    server = HttpServer(routes.answer)
+    listener, port = await listen(server, settings.ingress.host, settings.ingress.port)
+    connection.start()
+    reporting = asyncio.create_task(_report_every_minute(rejections, publisher), name="rejections")
+    try:
+        host = f"[{settings.ingress.host}]" if ":" in settings.ingress.host else settings.ingress.host
+        _log.info("ingress_listening", host=settings.ingress.host, port=port, sources=sorted(sources.tenants))
+        if ready is not None:
+            ready(f"http://{host}:{port}")
+        await stop.wait()
+    finally:
+        # 1. No new connections.
+        listener.close()
+        # 2. What is under way is answered; a request that still comes on an open connection is one of these.
+        unfinished = await routes.drain(settings.ingress.shutdown_seconds)
+        # 3. The connections are closed, idle or not.
+        server.pre_shutdown()
+        await server.shutdown(_CLOSE_SECONDS)
+        # 4. Nothing is counted any more: the last minute's counts are final.
+        reporting.cancel()
+        with suppress(asyncio.CancelledError):
+            await reporting
+        with suppress(Exception):
+            async with asyncio.timeout(_LAST_REPORT_SECONDS):
+                await publisher.publish_rejections(rejections.all())
+        # 5. Kafka last. Nobody waits for an acknowledgement any more, so this is short.
+        await connection.stop(_CLOSE_SECONDS)
+        _log.info("ingress_stopped", unfinished=unfinished)
+
+
+async def _report_every_minute(rejections: RejectionCounts, publisher: Publisher) -> None:
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        try:
+            for sent in await publisher.publish_rejections(rejections.due(_now())):
+                rejections.settle(sent)
+        except Exception as error:  # noqa: BLE001 - counts are best effort; the next round tries again
+            _log.warning("rejections_not_sent", error=type(error).__name__)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

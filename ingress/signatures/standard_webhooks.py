@@ -1,0 +1,62 @@
+"""Scheme `standard-webhooks`: the Standard Webhooks specification, also as Svix sends it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ingress.signatures.compare import any_equal, from_base64, sent_bytes
+from ingress.signatures.options import Options
+from ingress.signatures.timestamps import DEFAULT_TOLERANCE_SECONDS, timestamp_verdict
+from ingress.signatures.verifier import SignedRequest, Verdict
+
+_SECRET_PREFIX = b"whsec_"
+_VERSION = "v1"
+_MAX_SIGNATURES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StandardWebhooks:
+    """Base64 HMAC-SHA256 of `<id>.<timestamp>.<body>`; the signature header is a list of `v1,<signature>` by spaces."""
+
+    secrets: tuple[bytes, ...] = field(repr=False)
+    header_prefix: str
+    tolerance_seconds: float
+
+    def verify(self, request: SignedRequest, now: datetime) -> Verdict:
+        """Signatures of other versions than v1 are passed over."""
+        message_id = request.headers.get(self.header_prefix + "id")
+        timestamp = request.headers.get(self.header_prefix + "timestamp")
+        listed = request.headers.get(self.header_prefix + "signature")
+        if message_id is None or timestamp is None or listed is None:
+            return Verdict.MISSING_HEADER
+        pairs = [item.partition(",") for item in listed.split()]
+        given = [digest for version, _, text in pairs if version == _VERSION and (digest := from_base64(text))]
+        if not 0 < len(given) <= _MAX_SIGNATURES:
+            return Verdict.MALFORMED
+        verdict = timestamp_verdict(timestamp, now, self.tolerance_seconds)
+        if not verdict.accepted:
+            return verdict
+        message = b".".join((sent_bytes(message_id), sent_bytes(timestamp), request.body))
+        expected = [hmac.digest(secret, message, hashlib.sha256) for secret in self.secrets]
+        return max((any_equal(expected, signature) for signature in given), key=lambda each: each.accepted)
+
+
+def build(options: Options) -> StandardWebhooks:
+    """Settings: `header_prefix` (webhook-), `tolerance_seconds`. Secrets that begin with `whsec_` are base64 behind it."""
+    return StandardWebhooks(
+        secrets=tuple(_key(secret, options) for secret in options.secrets),
+        header_prefix=options.choice("header_prefix", ("webhook-", "svix-"), "webhook-"),
+        tolerance_seconds=options.seconds("tolerance_seconds", DEFAULT_TOLERANCE_SECONDS),
+    )
+
+
+def _key(secret: bytes, options: Options) -> bytes:
+    if not secret.startswith(_SECRET_PREFIX):
+        return secret
+    key = from_base64(secret.removeprefix(_SECRET_PREFIX).decode("ascii", "replace"))
+    if not key:
+        raise options.error("secrets", "a secret begins with whsec_, but what follows is not base64")
+    return key

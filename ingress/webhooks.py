@@ -1,0 +1,212 @@
+"""The way of one webhook through the door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from time import perf_counter
+
+import structlog
+from aiohttp import web
+from aiohttp.http import HttpProcessingError, HttpVersion11
+
+from ingress import problems
+from ingress.bodies import InFlight, SlowBodyError, TooLargeError, inflate, read_body
+from ingress.connection import RefusedBySizeError
+from ingress.metrics import IngressMetrics
+from ingress.problems import SERVER, Problem
+from ingress.publish import Publisher
+from ingress.rejections import RejectionCounts
+from ingress.signatures.verifier import SignedRequest, Verdict
+from ingress.sources import UNKNOWN, Source, Sources
+from kybstream.errors import UnavailableError
+from kybstream.ids import new_delivery_id
+from schemas.providers.identity import identify_bytes
+from schemas.records import WebhookDelivery
+from schemas.topics import entity_key
+
+MAX_BYTES_IN_FLIGHT = 256 * 1024 * 1024
+"""Bodies held at one time, in bytes; beyond it the next webhook gets 503 before its body is read."""
+
+_OK_HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Server": SERVER}
+_MAX_CONTENT_TYPE = 255
+_MAX_TRACEPARENT = 128
+
+Clock = Callable[[], datetime]
+
+_log = structlog.get_logger(__name__)
+
+
+class _RefusedError(Exception):
+    """The request is turned away with this problem; `reason` is what it is counted as."""
+
+    def __init__(self, problem: Problem, reason: str) -> None:
+        super().__init__(reason)
+        self.problem = problem
+        self.reason = reason
+
+
+class Webhooks:
+    """Takes webhooks: authenticates them, makes them durable, and counts what it turns away.
+
+    Args:
+        sources: Who may send.
+        publisher: Makes deliveries durable.
+        rejections: Where what is turned away is counted.
+        metrics: Where everything is counted.
+        body_timeout_seconds: How long a body may take.
+        clock: The current time, aware UTC.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        publisher: Publisher,
+        rejections: RejectionCounts,
+        metrics: IngressMetrics,
+        *,
+        body_timeout_seconds: float,
+        clock: Clock,
+    ) -> None:
+        self._sources = sources
+        self._publisher = publisher
+        self._rejections = rejections
+        self._metrics = metrics
+        self._body_timeout = body_timeout_seconds
+        self._clock = clock
+        self._in_flight = InFlight(metrics)
+        # Looked up once: these two are counted with every webhook. It also shows sources that are silent from the start.
+        names = (*sources.tenants, UNKNOWN)
+        self._seconds = {name: metrics.request_seconds.labels(name) for name in names}
+        self._accepted = {name: metrics.requests.labels(name, "accepted") for name in names}
+
+    async def take(self, request: web.BaseRequest, name: str, token: str, case_token: str | None) -> web.Response:
+        """Answers one POST to `/webhooks/<name>/<token>[/<case_token>]`.
+
+        1. Source and token are compared; an unknown source and a wrong token are turned away alike, in the same time.
+        2. The peer's address is held against the source's `allow`; turned away alike.
+        3. The body is read, under the source's cap and a timeout, and inflated under the same cap.
+        4. The signature is verified.
+        5. The entity key is read from the body; a body that cannot be read has none, and is taken nevertheless.
+        6. The delivery is made durable.
+        7. Only then: 200.
+        """
+        started = perf_counter()  # uvloop's loop.time() has milliseconds only
+        outcome = "accepted"
+        try:
+            delivery_id = await self._take(request, name, token, case_token)
+            response = web.Response(body=b"ok", headers={"X-Delivery-Id": delivery_id, **_OK_HEADERS})
+        except _RefusedError as refused:
+            outcome = refused.reason
+            response = refused.problem.response()
+        except (ConnectionError, web.RequestPayloadError, HttpProcessingError):
+            outcome = "broken_body"  # the peer went away, or what it sent is not HTTP any more
+            response = problems.BAD_HTTP.response()
+        except Exception as error:  # noqa: BLE001 - nothing was claimed to be stored: the sender must send it again
+            outcome = "unexpected_error"
+            self._unexpected(name, error)
+            response = problems.NOT_DURABLE.response()
+        label = self._sources.name_or_unknown(name)
+        if outcome == "accepted":
+            self._accepted[label].inc()
+        else:
+            self._rejections.count(label, outcome, self._clock())
+            self._metrics.requests.labels(label, outcome).inc()
+        self._seconds[label].observe(perf_counter() - started)
+        return response
+
+    def refuse_method(self, name: str) -> web.Response:
+        """Answers anything but POST; says nothing about source and token."""
+        label = self._sources.name_or_unknown(name)
+        self._rejections.count(label, "method_not_allowed", self._clock())
+        self._metrics.requests.labels(label, "method_not_allowed").inc()
+        return problems.POST_ONLY.response()
+
+    async def _take(self, request: web.BaseRequest, name: str, token: str, case_token: str | None) -> str:
+        source = self._sources.find(name, token)
+        if isinstance(source, str):
+            raise _RefusedError(problems.NOT_FOUND, source)
+        if not source.allows(request.remote):
+            raise _RefusedError(problems.NOT_FOUND, "peer")
+        sent = await self._read(request, source)
+        try:
+            return await self._store(request, source, sent, case_token)
+        finally:
+            self._in_flight.add(-len(sent))
+
+    async def _read(self, request: web.BaseRequest, source: Source) -> bytes:
+        if (request.content_length or 0) > source.max_body_bytes:
+            raise _RefusedError(problems.TOO_LARGE, "too_large")
+        if self._in_flight.total > MAX_BYTES_IN_FLIGHT:
+            raise _RefusedError(problems.BUSY, "busy")
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # else aiohttp takes it for the beginning of the answer
+        try:
+            return await read_body(
+                request.content,
+                max_bytes=source.max_body_bytes,
+                timeout_seconds=self._body_timeout,
+                in_flight=self._in_flight,
+            )
+        except TooLargeError:
+            raise _RefusedError(problems.TOO_LARGE, "too_large") from None
+        except SlowBodyError:
+            raise _RefusedError(problems.SLOW_BODY, "slow_body") from None
+
+    async def _store(self, request: web.BaseRequest, source: Source, sent: bytes, case_token: str | None) -> str:
+        headers = request.headers
+        try:
+            body = inflate(sent, headers.get("Content-Encoding"), max_bytes=source.max_body_bytes)
+        except TooLargeError:
+            raise _RefusedError(problems.TOO_LARGE, "too_large_inflated") from None
+        now = self._clock()
+        verdict = source.verifier.verify(SignedRequest(request.method, request.raw_path, headers, body), now)
+        if verdict is not Verdict.VALID:
+            self._metrics.signature_failures.labels(source.name, verdict).inc()
+            raise _RefusedError(problems.UNAUTHENTIC, f"signature_{verdict}")
+        identity = identify_bytes(source.kind, body, source.pseudonymiser)
+        delivery = WebhookDelivery(
+            delivery_id=new_delivery_id(),
+            received_at=now,
+            tenant=source.tenant,
+            source=source.name,
+            source_kind=source.kind,
+            entity_key=None if identity is None else entity_key(source.tenant, identity.entity),
+            case_token=case_token,
+            content_type=_text(headers.get("Content-Type"), _MAX_CONTENT_TYPE),
+            signature_scheme=source.scheme,
+            body=body,
+        )
+        try:
+            await self._publisher.publish(delivery, _traceparent(headers.get("traceparent")))
+        except UnavailableError:
+            raise _RefusedError(problems.NOT_DURABLE, "not_durable") from None
+        except RefusedBySizeError:
+            _log.error("delivery_too_large_for_kafka", source=source.name, body_size=len(body))
+            raise _RefusedError(problems.TOO_LARGE, "too_large_for_kafka") from None
+        return delivery.delivery_id
+
+    def _unexpected(self, name: str, error: Exception) -> None:
+        self._metrics.unexpected_errors.inc()
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        # Neither the message nor the values of a traceback: either may hold the body.
+        where = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else None
+        _log.error("webhook_failed", source=self._sources.name_or_unknown(name), error=type(error).__name__, where=where)
+
+
+def _text(value: str | None, limit: int) -> str | None:
+    """A header's text, cut to the limit; bytes that were not UTF-8 become question marks."""
+    if value is None:
+        return None
+    value = value[:limit]
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def _traceparent(value: str | None) -> str | None:
+    """The W3C trace context if it can be one; nothing else of the sender's goes into our headers."""
+    if value and len(value) <= _MAX_TRACEPARENT and value.isascii() and value.isprintable():
+        return value
+    return None

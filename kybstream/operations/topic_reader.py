@@ -1,0 +1,64 @@
+"""Reading a topic from its beginning to where it ends now, or on and on, without a consumer group."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from kybstream.errors import RunError
+from kybstream.kafka import reading, unreachable
+from kybstream.settings import KafkaSettings
+
+_POLL_MS = 500
+
+
+class ReadRecord(msgspec.Struct, frozen=True):
+    """One record as it lies in Kafka."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
+async def read_topic(
+    kafka: KafkaSettings, topic: str, *, from_beginning: bool = True, follow: bool = False
+) -> AsyncGenerator[ReadRecord, None]:
+    """The topic's records, in order within each partition.
+
+    Args:
+        kafka: Where.
+        topic: Its full name.
+        from_beginning: Begin with the oldest record; else with what comes from now on.
+        follow: Go on for ever; else stop where the topic ended when the reading began.
+
+    Raises:
+        UnavailableError: Kafka cannot be reached.
+        RunError: There is no such topic.
+    """
+    async with reading(kafka) as consumer:
+        try:
+            partitions = await _partitions(consumer, topic)
+            consumer.assign(partitions)
+            await (consumer.seek_to_beginning if from_beginning else consumer.seek_to_end)(*partitions)
+            ends = await consumer.end_offsets(partitions)
+            while follow or await _unfinished(consumer, ends):
+                for records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=5_000)).values():
+                    for record in records:
+                        yield ReadRecord(record.partition, record.offset, record.timestamp, record.key, record.value)
+        except KafkaError as error:
+            raise unreachable(kafka, error) from None
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    if topic not in await consumer.topics():
+        raise RunError(f"topic {topic} does not exist", hint="`kyb-stream migrate` makes the topics.")
+    return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
+
+
+async def _unfinished(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
+    return any([await consumer.position(partition) < end for partition, end in ends.items()])

@@ -1,0 +1,123 @@
+"""How this folder reaches ClickHouse: one client, and its errors in our words.
+
+The client is clickhouse-connect's asynchronous one, over HTTP: several inserts can be under way and be abandoned (a partition
+is revoked, the process stops) without threads that nobody can cancel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError, ProgrammingError
+
+from kybstream.errors import KybStreamError, RunError, UnavailableError
+
+if TYPE_CHECKING:
+    from kybstream.settings import ClickHouseSettings
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+"""How long one statement may stay without an answer; an insert that takes longer is sent again with its token."""
+
+_UNKNOWN_TABLE = frozenset({60, 81})  # UNKNOWN_TABLE, UNKNOWN_DATABASE
+_NOT_ALLOWED = frozenset({192, 193, 194, 497, 516})  # user, password, access
+# ClickHouse's own word for "not now": timeouts, limits of memory, queries and parts, disk, Keeper, shutdown.
+_NOT_NOW = frozenset({159, 202, 203, 209, 210, 236, 241, 242, 243, 252, 319, 394, 425, 439, 745, 999})
+_GATEWAY = frozenset({"429", "500", "502", "503", "504"})
+_HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
+_AFTER = re.compile(r"\s*(\(version [^)]*(\([^)]*\))?[^)]*\))?\s*(\(for url [^)]*\))?\s*$")
+_WORDS_LIMIT = 2000
+MIGRATE_HINT = "Run `kyb-stream migrate`."
+
+Client = Any
+"""clickhouse-connect's AsyncClient; its types are not followed here."""
+
+
+class RefusedError(RunError):
+    """ClickHouse read a statement and refused it, in its own words.
+
+    Attributes:
+        code: ClickHouse's error code; 0 when it named none.
+    """
+
+    def __init__(self, message: str, *, code: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+@asynccontextmanager
+async def connected(clickhouse: ClickHouseSettings) -> AsyncIterator[Client]:
+    """A client, closed at the end. It has no default database: statements name theirs.
+
+    Raises:
+        UnavailableError: ClickHouse does not answer.
+        RefusedError: It refuses user or password.
+    """
+    parts = urlsplit(clickhouse.url)
+    secure = parts.scheme == "https"
+    with in_our_words(clickhouse):
+        client = await clickhouse_connect.get_async_client(
+            host=parts.hostname,
+            port=parts.port or (443 if secure else 80),
+            interface=parts.scheme,
+            proxy_path=parts.path,
+            username=clickhouse.username,
+            password=clickhouse.password.reveal_text(),
+            connect_timeout=CONNECT_SECONDS,
+            send_receive_timeout=ANSWER_SECONDS,
+            query_retries=0,  # retrying is ours, so that it can be logged and stopped
+            compress=False,
+            client_name="kyb-stream",
+        )
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@contextmanager
+def in_our_words(clickhouse: ClickHouseSettings) -> Iterator[None]:
+    """Turns the driver's errors into ours.
+
+    Raises:
+        UnavailableError: ClickHouse does not answer, or answers "not now".
+        RefusedError: It refused the statement.
+    """
+    try:
+        yield
+    except (ClickHouseError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise _worded(clickhouse, error) from None
+
+
+def _worded(clickhouse: ClickHouseSettings, error: BaseException) -> KybStreamError:
+    text = str(error)
+    code = getattr(error, "code", None)
+    status = _HTTP_STATUS.search(text)
+    if code is None and not status and not isinstance(error, ProgrammingError):
+        return UnavailableError(
+            f"ClickHouse at {clickhouse.url} cannot be reached ({type(error).__name__})",
+            hint="Check clickhouse.url, and that the server runs.",
+        )
+    if code in _NOT_NOW or (code is None and status and status[1] in _GATEWAY):
+        what = f"HTTP {status[1]}" if code is None and status else f"code {code}"
+        return UnavailableError(f"ClickHouse at {clickhouse.url} cannot answer now ({what})")
+    if code in _NOT_ALLOWED:
+        return RefusedError(
+            f"ClickHouse at {clickhouse.url} refuses user {clickhouse.username!r} (code {code})",
+            code=int(code or 0),
+            hint="Check clickhouse.username and clickhouse.password, and the user's grants.",
+        )
+    hint = MIGRATE_HINT if code in _UNKNOWN_TABLE else None
+    return RefusedError(f"ClickHouse refused: {_own_words(text)}", code=int(code or 0), hint=hint)
+
+
+def _own_words(text: str) -> str:
+    """What the server said, without what the driver put around it."""
+    words = _AFTER.sub("", text.partition("server response: ")[2] or text)
+    return words[:_WORDS_LIMIT].strip()

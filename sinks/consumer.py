@@ -1,0 +1,242 @@
+"""The sink's loop: five topics in, batches out. It only moves bytes; what to do is decided in `batch`, `interval`, `resume`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
+
+from kybstream.errors import UnavailableError
+from kybstream.settings import Settings
+from sinks.batch import READ_AHEAD, TOTAL_BYTES, Limits, Waiting
+from sinks.clickhouse import Client
+from sinks.framing import Message
+from sinks.interval import Interval, classify
+from sinks.resume import Resume, resume_points
+from sinks.tables import TABLES, Table
+from sinks.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 3.5
+"""How long the tail may take at a stop; with the goodbyes to Kafka it stays under 5 s."""
+GOODBYE_SECONDS = 1.0
+REVOKE_SECONDS = 5.0
+"""How long inserts under way may take to finish when their partition goes to another process; then they are abandoned."""
+COMMIT_SECONDS = 5.0
+_IDLE_SECONDS = 0.1
+_RETRY_SECONDS = 1.0
+_UNIMPORTANT = frozenset({"empty_table", "continues"})
+
+
+@dataclass
+class _Partition:
+    """One partition of ours."""
+
+    place: TopicPartition
+    table: Table
+    next_offset: int | None = None
+    """The first offset not yet taken; None until ClickHouse was asked."""
+    taken: tuple[int, int] | None = None
+    waiting: Waiting = field(default_factory=Waiting)
+    writing: asyncio.Task[None] | None = None
+    under_way: int = 0
+
+
+class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Reads, batches and writes the partitions that the group gives to this process."""
+
+    def __init__(self, settings: Settings, consumer: AIOKafkaConsumer, client: Client, writer: Writer) -> None:
+        self._settings = settings
+        self._consumer: Any = consumer
+        self._client = client
+        self._writer = writer
+        self._limits = Limits.of(settings.sink)
+        self._tables = {settings.topic(table.topic): table for table in TABLES}
+        self._partitions: dict[TopicPartition, _Partition] = {}
+        self._assigned = False
+        self._ask_again_at = 0.0
+
+    # -- what the group says
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Takes the partitions, but reads nothing of them before ClickHouse has said where to go on."""
+        for place in assigned:
+            self._consumer.pause(place)
+            self._partitions[place] = _Partition(place, self._tables[place.topic])
+        self._ask_again_at = 0.0
+        self._assigned = True
+        _log.info("sink.assigned", partitions=len(assigned))
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Lets inserts under way finish, so that the next owner sees them in the table, and forgets what only waits."""
+        gone = [self._partitions.pop(place) for place in revoked if place in self._partitions]
+        await self._settle([partition.writing for partition in gone if partition.writing], REVOKE_SECONDS)
+        if gone:
+            _log.info("sink.revoked", partitions=len(gone))
+
+    # -- the loop
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Until `stop`: read, batch, write. Then the tail.
+
+        Raises:
+            RunError: ClickHouse refuses what no record is to blame for.
+        """
+        told = False
+        while not stop.is_set():
+            await self._find_resume_points()
+            if self._assigned and not told and not self._unresolved():
+                told = True
+                ready()
+            await self._read()
+            self._write_what_is_due()
+            self._raise_failures()
+        await self._write_tail()
+
+    async def abandon(self) -> None:
+        """Cancels what is under way: after a failure, nothing more may land."""
+        await self._settle([each.writing for each in self._partitions.values() if each.writing], 0.0)
+
+    def _unresolved(self) -> list[TopicPartition]:
+        return [place for place, partition in self._partitions.items() if partition.next_offset is None]
+
+    async def _find_resume_points(self) -> None:
+        wanted = self._unresolved()
+        if not wanted or time.monotonic() < self._ask_again_at:
+            return
+        try:
+            points = await resume_points(self._settings, self._client, wanted)
+        except UnavailableError as error:
+            _log.warning("sink.resume_delayed", error=error.message)
+            self._ask_again_at = time.monotonic() + _RETRY_SECONDS
+            return
+        for place, point in points.items():
+            partition = self._partitions.get(place)
+            if partition is None or partition.next_offset is not None:
+                continue  # taken away while we asked
+            partition.next_offset = point.offset
+            self._consumer.seek(place, point.offset)
+            self._consumer.resume(place)
+            self._say_resumed(place, point)
+
+    @staticmethod
+    def _say_resumed(place: TopicPartition, point: Resume) -> None:
+        # Everything but an ordinary start means that Kafka lost or replaced records that the table has, or the reverse.
+        say = _log.debug if point.why in _UNIMPORTANT else _log.warning
+        say("sink.resumed", topic=place.topic, partition=place.partition, offset=point.offset, why=point.why)
+
+    async def _read(self) -> None:
+        """Takes in what came, of partitions that are not far ahead of ClickHouse; waits a moment when there is nothing."""
+        wanted = [place for place, partition in self._partitions.items() if self._has_room(partition)]
+        pause = self._next_due()
+        if not wanted:
+            await asyncio.sleep(min(pause, _IDLE_SECONDS / 10))
+            return
+        came = await self._consumer.getmany(*wanted, timeout_ms=int(1000 * pause))
+        now = time.monotonic()
+        for place, messages in came.items():
+            partition = self._partitions.get(place)
+            if partition is not None and partition.next_offset is not None:
+                self._take_in(partition, messages, now)
+
+    def _has_room(self, partition: _Partition) -> bool:
+        held = sum(each.waiting.bytes + each.under_way for each in self._partitions.values())
+        return (
+            partition.next_offset is not None
+            and held < TOTAL_BYTES
+            and not partition.waiting.is_full(self._limits, times=READ_AHEAD)
+        )
+
+    def _take_in(self, partition: _Partition, messages: list[Message], now: float) -> None:
+        expected = partition.next_offset or 0
+        first, last = messages[0].offset, messages[-1].offset
+        interval = classify(first, last, next_offset=expected, taken=partition.taken)
+        if interval is not Interval.NEW:
+            _log.info(
+                "sink.interval",
+                topic=partition.place.topic,
+                partition=partition.place.partition,
+                case=interval.value,
+                first=first,
+                last=last,
+                expected=expected,
+            )
+        if not interval.is_taken:
+            return
+        if interval is Interval.OVERLAPPING:
+            messages = [message for message in messages if message.offset >= expected]
+        partition.waiting.add(messages, now)
+        partition.taken = (first, last)
+        partition.next_offset = last + 1
+
+    def _next_due(self) -> float:
+        now = time.monotonic()
+        free = (each.waiting.due_in(self._limits, now) for each in self._partitions.values() if each.writing is None)
+        return min((due for due in free if due is not None), default=_IDLE_SECONDS)
+
+    def _write_what_is_due(self, *, everything: bool = False) -> None:
+        now = time.monotonic()
+        for partition in self._partitions.values():
+            due = partition.waiting.due_in(self._limits, now)
+            if partition.writing is None and due is not None and (everything or due <= 0):
+                batch = partition.waiting.take(self._limits)
+                partition.under_way = sum(len(message.value or b"") for message in batch)
+                partition.writing = asyncio.create_task(self._write(partition, batch))
+
+    async def _write(self, partition: _Partition, batch: tuple[Message, ...]) -> None:
+        written = await self._writer.write(partition.table, batch)
+        first, last = batch[0].offset, batch[-1].offset
+        _log.debug(
+            "sink.written",
+            table=partition.table.name,
+            partition=partition.place.partition,
+            first=first,
+            last=last,
+            rows=written.rows,
+            dead=written.dead,
+        )
+        try:
+            # A hint for people and for lag: the table says where to go on.
+            await asyncio.wait_for(self._consumer.commit({partition.place: last + 1}), COMMIT_SECONDS)
+        except (KafkaError, TimeoutError) as error:
+            _log.info("sink.commit_skipped", topic=partition.place.topic, error=type(error).__name__)
+        partition.writing = None
+        partition.under_way = 0
+
+    def _raise_failures(self) -> None:
+        for partition in self._partitions.values():
+            if partition.writing is not None and partition.writing.done():
+                partition.writing.result()
+
+    # -- the end
+
+    async def _write_tail(self) -> None:
+        """Writes what was read, within STOP_SECONDS; what is left then stays in Kafka for the next start."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            self._write_what_is_due(everything=True)
+            self._raise_failures()
+            tasks = [each.writing for each in self._partitions.values() if each.writing is not None]
+            if not tasks:
+                return
+            await asyncio.wait(tasks, timeout=deadline - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)
+        left = sum(len(each.waiting) for each in self._partitions.values())
+        _log.warning("sink.tail_left", records_waiting=left, hint="They are still in Kafka, for the next start.")
+        await self.abandon()
+
+    @staticmethod
+    async def _settle(tasks: list[asyncio.Task[None]], seconds: float) -> None:
+        if not tasks:
+            return
+        _, pending = await asyncio.wait(tasks, timeout=seconds)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

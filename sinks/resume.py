@@ -1,0 +1,136 @@
+"""Where a partition's writing goes on: after the newest row in the table. The group's offset is only a hint, and not used.
+
+A table can also know more than the topic: the topic was made anew, or an embedded broker lost its last seconds. Offsets then
+name other records than before, and going on by number would leave records out for ever. So the record at the newest row's
+offset is read and compared with that row; if it is another one, or beyond the topic's end, the topic is read from its
+beginning. What is there already is dropped by its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from kybstream.errors import BadRecordError
+from kybstream.kafka import reading, unreachable
+from kybstream.settings import Settings
+from schemas.codec import decode
+from sinks.clickhouse import Client, in_our_words
+from sinks.tables import TABLES, Table
+
+_READ_SECONDS = 3.0
+"""How long to look for the records to compare; one that compaction or retention removed is never found."""
+_POLL_MS = 200
+
+Why = Literal["empty_table", "continues", "records_expired", "topic_shorter", "topic_differs"]
+
+
+@dataclass(frozen=True)
+class Landed:
+    """The newest row that one partition left in its table."""
+
+    offset: int
+    identity: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where to go on, and why there."""
+
+    offset: int
+    why: Why
+
+
+def resume_at(landed: Landed | None, *, beginning: int, end: int, found: tuple[str, ...] | None) -> Resume:
+    """Where to go on reading one partition.
+
+    Args:
+        landed: Its newest row, if it has any.
+        beginning: The oldest offset the topic still has.
+        end: The offset its next record will get.
+        found: Who the record at the newest row's offset is; None if it is gone or cannot be read.
+    """
+    if landed is None:
+        return Resume(beginning, "empty_table")
+    if landed.offset >= end:
+        return Resume(beginning, "topic_shorter")
+    if found is not None and found != landed.identity:
+        return Resume(beginning, "topic_differs")
+    if landed.offset + 1 < beginning:
+        return Resume(beginning, "records_expired")
+    return Resume(landed.offset + 1, "continues")
+
+
+async def resume_points(
+    settings: Settings, client: Client, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, Resume]:
+    """Asks table and topic of each partition.
+
+    Raises:
+        UnavailableError: Kafka or ClickHouse does not answer.
+        RefusedError: A table is missing.
+    """
+    by_topic = {settings.topic(table.topic): table for table in TABLES}
+    landed: dict[TopicPartition, Landed] = {}
+    for topic in sorted({partition.topic for partition in partitions}):
+        rows = await _newest_rows(settings, client, topic, by_topic[topic])
+        landed |= {place: row for place, row in rows.items() if place in partitions}
+    try:
+        async with reading(settings.kafka, auto_offset_reset="earliest") as consumer:
+            consumer.assign(list(partitions))
+            beginnings = await consumer.beginning_offsets(list(partitions))
+            ends = await consumer.end_offsets(list(partitions))
+            comparable = {place: row for place, row in landed.items() if beginnings[place] <= row.offset < ends[place]}
+            found = await _records_at(consumer, comparable, by_topic)
+    except (KafkaError, TimeoutError) as error:
+        raise unreachable(settings.kafka, error) from None
+    return {
+        place: resume_at(landed.get(place), beginning=beginnings[place], end=ends[place], found=found.get(place))
+        for place in partitions
+    }
+
+
+async def _newest_rows(settings: Settings, client: Client, topic: str, table: Table) -> dict[TopicPartition, Landed]:
+    """The row that landed last, per partition; not the highest offset ever, which an earlier topic of that name can hold."""
+    identity = ", ".join(f"toString({field})" for field in table.identity)
+    sql = (
+        f"SELECT _partition, argMax(_offset, (_inserted_at, _offset)), argMax([{identity}], (_inserted_at, _offset)) "  # noqa: S608
+        f"FROM {settings.clickhouse.database}.{table.name} WHERE _topic = {{topic:String}} GROUP BY _partition"
+    )
+    with in_our_words(settings.clickhouse):
+        result = await client.query(sql, parameters={"topic": topic})
+    return {
+        TopicPartition(topic, int(partition)): Landed(int(offset), tuple(str(part) for part in identity_))
+        for partition, offset, identity_ in result.result_rows
+    }
+
+
+async def _records_at(
+    consumer: Any, landed: Mapping[TopicPartition, Landed], by_topic: Mapping[str, Table]
+) -> dict[TopicPartition, tuple[str, ...]]:
+    """Who the records at the newest rows' offsets are; without those that are gone or cannot be read."""
+    missing = set(landed)
+    found: dict[TopicPartition, tuple[str, ...]] = {}
+    if not missing:
+        return found
+    consumer.assign(sorted(missing))
+    for place in missing:
+        consumer.seek(place, landed[place].offset)
+    deadline = asyncio.get_running_loop().time() + _READ_SECONDS
+    while missing and asyncio.get_running_loop().time() < deadline:
+        for place, messages in (await consumer.getmany(*missing, timeout_ms=_POLL_MS, max_records=len(missing))).items():
+            missing.discard(place)
+            consumer.pause(place)
+            first = messages[0]
+            if first.offset == landed[place].offset and first.value is not None:
+                table = by_topic[place.topic]
+                try:
+                    found[place] = table.identity_of(decode(first.value, table.record))
+                except BadRecordError:
+                    continue
+    return found

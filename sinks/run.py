@@ -1,0 +1,131 @@
+"""Starting and stopping the sink: what it needs is checked first, and named when it is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from kybstream.errors import RunError, UnavailableError
+from kybstream.kafka import client_options, durable_producer, reading, unreachable
+from kybstream.settings import Settings
+from sinks.clickhouse import MIGRATE_HINT, Client, connected
+from sinks.consumer import GOODBYE_SECONDS, SinkLoop
+from sinks.migrate import missing_migrations, table_columns
+from sinks.tables import TABLES
+from sinks.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+_SESSION_MS = 10_000
+_NEVER_MS = 24 * 3_600_000
+_START_RETRY_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+async def run_sink(settings: Settings, *, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
+    """Writes the five topics to ClickHouse until `stop` is set; then writes the tail and ends, within 5 s.
+
+    Kafka or ClickHouse may be away, at the start too: it waits and goes on by itself.
+
+    Args:
+        settings: Sections kafka, clickhouse and sink.
+        stop: Set it to end.
+        ready: Called once, when the group has given out partitions and it is known where each goes on.
+
+    Raises:
+        RunError: Topics or tables are missing or older than this version, or ClickHouse refuses what is written.
+    """
+    async with AsyncExitStack() as stack:
+        client = await _started(stop, "clickhouse", lambda: _enter(stack, settings))
+        if client is None:
+            return
+        columns = await _started(stop, "clickhouse", lambda: _checked_tables(settings, client))
+        if columns is None or await _started(stop, "kafka", lambda: _checked_topics(settings)) is None:
+            return
+        producer = durable_producer(settings.kafka)
+        if await _started(stop, "kafka", lambda: _start(settings, producer)) is None:
+            return
+        stack.push_async_callback(_goodbye, producer)
+        consumer = AIOKafkaConsumer(
+            **client_options(settings.kafka),
+            group_id=settings.sink.group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=_SESSION_MS,
+            # Who waits for ClickHouse is not stuck, and another process would wait for it too.
+            max_poll_interval_ms=_NEVER_MS,
+        )
+        loop = SinkLoop(settings, consumer, client, Writer(settings, client, producer, columns))
+        consumer.subscribe([settings.topic(table.topic) for table in TABLES], listener=loop)
+        stack.push_async_callback(_goodbye, consumer)
+        if await _started(stop, "kafka", lambda: _start(settings, consumer)) is None:
+            return
+        _log.info("sink.started", group=settings.sink.group)
+        try:
+            await loop.run(stop, ready or (lambda: None))
+        finally:
+            await loop.abandon()
+    _log.info("sink.stopped")
+
+
+async def _enter(stack: AsyncExitStack, settings: Settings) -> Client:
+    return await stack.enter_async_context(connected(settings.clickhouse))
+
+
+async def _checked_tables(settings: Settings, client: Client) -> dict[str, frozenset[str]]:
+    missing = await missing_migrations(settings.clickhouse, client)
+    if missing:
+        raise RunError(
+            f"the ClickHouse database {settings.clickhouse.database!r} lacks {', '.join(missing)}", hint=MIGRATE_HINT
+        )
+    return await table_columns(settings.clickhouse, client)
+
+
+async def _checked_topics(settings: Settings) -> bool:
+    wanted = {settings.topic(table.topic) for table in TABLES}
+    async with reading(settings.kafka) as consumer:
+        missing = sorted(wanted - set(await consumer.topics()))
+    if missing:
+        raise RunError(f"Kafka lacks the topics {', '.join(missing)}", hint=MIGRATE_HINT)
+    return True
+
+
+async def _start(settings: Settings, client: Any) -> bool:
+    try:
+        await client.start()
+    except (KafkaError, OSError) as error:
+        raise unreachable(settings.kafka, error) from None
+    return True
+
+
+async def _started(stop: asyncio.Event, what: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
+    """What the attempt gives, tried once a second while the other side is away; None when `stop` came first."""
+    told = 0.0
+    while not stop.is_set():
+        try:
+            return await attempt()
+        except UnavailableError as error:
+            if time.monotonic() - told > 10 * _START_RETRY_SECONDS:
+                told = time.monotonic()
+                _log.warning("sink.waiting", what=what, error=error.message)
+            try:
+                await asyncio.wait_for(stop.wait(), _START_RETRY_SECONDS)
+            except TimeoutError:
+                continue
+    return None
+
+
+async def _goodbye(client: Any) -> None:
+    """Stops a Kafka client; with the broker gone its own stop can hang."""
+    try:
+        await asyncio.wait_for(client.stop(), GOODBYE_SECONDS)
+    except (KafkaError, TimeoutError) as error:
+        _log.info("sink.left_without_goodbye", error=type(error).__name__)

@@ -1,0 +1,57 @@
+-- How often the providers send the same thing again, and for how long they do.
+CREATE OR REPLACE VIEW ${database}.delivery_duplicates
+(
+    day Date COMMENT 'Day of receipt, UTC.',
+    tenant LowCardinality(String) COMMENT 'Owner of the source.',
+    source LowCardinality(String) COMMENT 'Name of the source.',
+    deliveries UInt64 COMMENT 'Deliveries received.',
+    new UInt64 COMMENT 'Of these, deliveries that made an event.',
+    duplicates UInt64 COMMENT 'Of these, repeats of a known event.',
+    quarantined UInt64 COMMENT 'Of these, deliveries that went to the dead letters.',
+    duplicate_rate Float64 COMMENT 'duplicates / deliveries.',
+    repeated_events UInt64 COMMENT 'Events first delivered that day and source, and delivered again since.',
+    span_p50_seconds Nullable(Float64) COMMENT 'Of repeated_events: first to last delivery, median; null when there are none.',
+    span_p90_seconds Nullable(Float64) COMMENT 'The same, 90 % took no longer.',
+    span_max_seconds Nullable(Float64) COMMENT 'The same, the longest.'
+)
+AS SELECT
+    counted.day AS day,
+    counted.tenant AS tenant,
+    counted.source AS source,
+    deliveries, new, duplicates, quarantined,
+    duplicates / deliveries AS duplicate_rate,
+    ifNull(spans.events, 0) AS repeated_events,
+    spans.p50 AS span_p50_seconds,
+    spans.p90 AS span_p90_seconds,
+    spans.longest AS span_max_seconds
+FROM (
+    SELECT
+        toDate(received_at, 'UTC') AS day, tenant, source,
+        count() AS deliveries,
+        countIf(verdict = 'new') AS new,
+        countIf(verdict = 'duplicate') AS duplicates,
+        countIf(verdict = 'quarantined') AS quarantined
+    FROM ${database}.deliveries FINAL
+    GROUP BY day, tenant, source
+) AS counted
+LEFT JOIN (
+    SELECT
+        day, tenant, source,
+        toNullable(count()) AS events,
+        toNullable(quantileExactInclusive(0.5)(seconds)) AS p50,
+        toNullable(quantileExactInclusive(0.9)(seconds)) AS p90,
+        toNullable(max(seconds)) AS longest
+    FROM (
+        SELECT
+            tenant,
+            argMin(source, (received_at, delivery_id)) AS source,
+            toDate(min(received_at), 'UTC') AS day,
+            dateDiff('microsecond', min(received_at), max(received_at)) / 1e6 AS seconds
+        FROM ${database}.deliveries FINAL
+        WHERE event_id IS NOT NULL
+        GROUP BY tenant, event_id
+        HAVING count() > 1
+    )
+    GROUP BY day, tenant, source
+) AS spans ON spans.day = counted.day AND spans.tenant = counted.tenant AND spans.source = counted.source
+COMMENT 'Repeated deliveries: how many, and over how long.';

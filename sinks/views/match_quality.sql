@@ -1,0 +1,41 @@
+-- How well the two halves find each other. The rules count cases; a case whose results came by two rules counts under both.
+CREATE OR REPLACE VIEW ${database}.match_quality
+(
+    tenant LowCardinality(String) COMMENT 'Owner of the cases.',
+    match_state LowCardinality(String) COMMENT 'kyb_only, kyc_only, matched, ambiguous or conflict.',
+    outcome LowCardinality(String) COMMENT 'open, completed, rejected, awaiting_resubmission or expired.',
+    cases UInt64 COMMENT 'Cases as they stand now.',
+    by_registered UInt64 COMMENT 'Of these, cases with a KYC result placed by a registered link.',
+    by_path_token UInt64 COMMENT 'By the case token in the callback path.',
+    by_remark_token UInt64 COMMENT 'By the case token in the remark.',
+    by_learned UInt64 COMMENT 'By a link that the subject had before.',
+    by_unlinked UInt64 COMMENT 'With a KYC result that no case claims.',
+    by_conflict UInt64 COMMENT 'With a KYC result whose path token and remark token name different cases.',
+    by_ambiguous UInt64 COMMENT 'With a KYC result whose subject registered links claim for several cases.',
+    with_anomalies UInt64 COMMENT 'Cases with anything odd about them.',
+    linked UInt64 COMMENT 'Cases linked by registration or token.',
+    time_to_link_p50_seconds Nullable(Float64) COMMENT 'Of linked: opening to first link, median; null when there are none.',
+    time_to_link_p90_seconds Nullable(Float64) COMMENT 'The same, 90 % took no longer.'
+)
+AS SELECT
+    tenant, match_state, outcome,
+    count() AS cases,
+    countIf(has(placements, 'registered')) AS by_registered,
+    countIf(has(placements, 'path_token')) AS by_path_token,
+    countIf(has(placements, 'remark_token')) AS by_remark_token,
+    countIf(has(placements, 'learned')) AS by_learned,
+    countIf(has(placements, 'unlinked')) AS by_unlinked,
+    countIf(has(placements, 'conflict')) AS by_conflict,
+    countIf(has(placements, 'ambiguous')) AS by_ambiguous,
+    countIf(notEmpty(anomalies)) AS with_anomalies,
+    count(link_seconds) AS linked,
+    quantileExactInclusiveOrNull(0.5)(link_seconds) AS time_to_link_p50_seconds,
+    quantileExactInclusiveOrNull(0.9)(link_seconds) AS time_to_link_p90_seconds
+FROM (
+    SELECT
+        tenant, match_state, outcome, placements, anomalies,
+        dateDiff('microsecond', opened_at, linked_at) / 1e6 AS link_seconds
+    FROM ${database}.current_cases
+)
+GROUP BY tenant, match_state, outcome
+COMMENT 'Cases by match state and outcome, the rules that placed their KYC results, and the time to the link.';
