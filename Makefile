@@ -27,3 +27,43 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --all-extras \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	  --quiet --output-file requirements.lock pyproject.toml
+
+.PHONY: test
+test: install ## the whole test suite
+	$(BIN)/python -m pytest
+
+.PHONY: demo
+demo: install ## the whole stack on simulated providers, reconciled, with a report
+	$(BIN)/kyb-stream demo
+
+.PHONY: lint
+lint: install ## style, types and the one-way rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --quiet
+
+.PHONY: format
+format: install ## let ruff put style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Everything but what needs several processes or a real Kafka, on the other Pythons that pyproject.toml declares. One that this
+# machine does not have is skipped; with CI set it is an error, because what is declared must be tested.
+OTHER_PYTHONS := 3.12 3.13
+
+.PHONY: test-pythons
+test-pythons: ## the quick tests on the other supported Pythons
+	@for version in $(OTHER_PYTHONS); do \
+	  python=; \
+	  for candidate in $$(command -v python$$version) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python$$version; do \
+	    if $$candidate -c 'import venv' >/dev/null 2>&1; then python=$$candidate; break; fi; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo "Python $$version is not on this machine"; \
+	    if [ -n "$$CI" ]; then exit 1; else continue; fi; \
+	  fi; \
+	  echo "== $$($$python --version)"; \
+	  $(MAKE) --no-print-directory install PYTHON=$$python VENV=.venv-$$version || exit 1; \
+	  .venv-$$version/bin/python -m pytest -m "not kafka and not stack" || exit 1; \
+	done
