@@ -76,6 +76,7 @@ class Service:
         frame = Frame(str(uuid.uuid4()), self._engine.timezone, None, new_exception_tag())
         body: Body | None = None
         try:
+            await _go_on(request)
             asked = await self._read(request)
             body = asked.body
             frame = self._frame(request, asked.question)
@@ -217,6 +218,13 @@ def _added(total: Outcome, block: Outcome) -> Outcome:
 def _next_data(blocks: Iterator[Outcome]) -> bytes | None:
     block = next(blocks, None)
     return None if block is None else block.data
+
+
+async def _go_on(request: web.BaseRequest) -> None:
+    """Ask for the body of a client that waits to be asked, as curl does with more than a MiB."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # what counts from here is the answer
 
 
 async def _discard(body: Body | None) -> None:
