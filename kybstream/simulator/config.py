@@ -17,7 +17,7 @@ another service. `all`: moreover KYB repeats, events out of order, status regres
 """
 
 SECONDS_PER_DAY = 86_400
-MAX_CASES = 1_000_000
+MAX_CASES = 100_000
 DEFAULT_SCALE_SECONDS_PER_DAY = 1.0
 
 

@@ -44,8 +44,9 @@ class Copier:
         """Deliveries of a callback. Two: doubled without a failure; more: the schedule ran until a 200 was seen."""
         count = self._kyc.draw()
         fault = "kyc_doubled" if count == 2 else "kyc_retries"  # noqa: PLR2004 (a pair)
+        written = encode(body)
         return [
-            Copy(after_days=seconds / SECONDS_PER_DAY, body=encode(body), fault=fault if seconds else None)
+            Copy(after_days=seconds / SECONDS_PER_DAY, body=written, fault=fault if seconds else None)
             for seconds in KYC_ATTEMPTS[:count]
         ]
 

@@ -1,4 +1,4 @@
-"""How a scripted case must end, by the rules of docs/explanation/cases.md, from what its script says.
+"""How a scripted case must end, by the rules that cases are folded by, from what its script says.
 
 Written for the situations that are scripted here, and on purpose without the state machines of `streams`: it is what they are
 compared with.
