@@ -27,6 +27,9 @@ CONNECT_SECONDS = 10.0
 PROBE_SECONDS = 2.0
 """How often an idle connection is tried, and how long the broker may take to answer."""
 
+MAX_BATCH_BYTES = 16 * 1024
+"""A larger record is sent alone. (aiokafka's default, which it is held to here.)"""
+
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _CLOSE_SECONDS = 2.0
@@ -100,7 +103,10 @@ class KafkaConnection:
                 self._give_up(producer, "silent")
             raise UnavailableError("Kafka did not acknowledge in time") from None
         except (MessageSizeTooLargeError, RecordListTooLargeError):
-            raise RefusedBySizeError("the record is larger than Kafka takes") from None
+            if len(value) > MAX_BATCH_BYTES:
+                raise RefusedBySizeError("the record is larger than Kafka takes") from None
+            # It was one of several in a batch, and the batch was too large: alone it may pass.
+            raise UnavailableError("Kafka refused a batch by its size") from None
         except KafkaError as error:
             raise UnavailableError(f"Kafka refused ({type(error).__name__})") from None
         now = perf_counter()
@@ -151,7 +157,7 @@ class KafkaConnection:
         """Connects, waits until the connection is lost, and so on; ends only by being cancelled."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            producer = durable_producer(self._kafka)
+            producer = durable_producer(self._kafka, max_batch_size=MAX_BATCH_BYTES)
             reason = await self._failure_to_start(producer)
             if reason is None:
                 connected_at = perf_counter()
@@ -228,12 +234,13 @@ async def _close(producer: AIOKafkaProducer, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await producer.flush()
-    # `flush` may have been cut off: without these two, `stop` would wait for ever, and go on sending afterwards.
+    # `flush` may have been cut off: without this, `stop` would wait for ever for what is left, and go on sending it.
     sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001
-    with suppress(TimeoutError, Exception):
+    with suppress(Exception):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await sender.close()
-    accumulator.fail_all(KafkaError("the producer was closed"))
-    with suppress(TimeoutError, Exception):
+    accumulator._batches.clear()  # noqa: SLF001
+    accumulator._pending_batches.clear()  # noqa: SLF001
+    with suppress(Exception):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await producer.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from ingress.sources import UNKNOWN
+from kybstream.settings import UNKNOWN_SOURCE
 from kybstream.ids import derived_id
 from schemas.records import Rejection
 
@@ -35,7 +35,7 @@ class RejectionCounts:
 
     def count(self, source: str, reason: str, now: datetime) -> None:
         """Counts one request; a source that is not configured counts as `unknown`."""
-        known = source if source in self._tenants else UNKNOWN
+        known = source if source in self._tenants else UNKNOWN_SOURCE
         key = (now.replace(second=0, microsecond=0), known, reason)
         if key in self._counts or len(self._counts) < self._max_counts:
             self._counts[key] = self._counts.get(key, 0) + 1

@@ -19,6 +19,8 @@ from ingress.rejections import RejectionCounts
 from ingress.routes import Routes
 from ingress.sources import Sources
 from ingress.webhooks import Webhooks
+from kybstream.encryption import body_encryptor
+from kybstream.errors import ConfigurationError
 from kybstream.settings import Settings
 from schemas.topics import RAW, REJECTIONS
 
@@ -43,10 +45,16 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
         ready: Called with the URL once it listens; Kafka may not be connected yet.
 
     Raises:
-        ConfigurationError: No source is configured, or a signature's settings are wrong.
+        ConfigurationError: No source is configured, a signature's settings are wrong, or there is no key to encrypt with.
         RunError: The port is in use.
     """
     sources = Sources(settings)
+    encryptor = body_encryptor(settings.encryption)
+    if encryptor is None and settings.encryption.required:
+        raise ConfigurationError(
+            "encryption.keys is empty: bodies hold personal data and must not lie in Kafka in clear",
+            hint="`openssl rand -base64 32` makes a key; encryption.required = false lets it go, for trying only.",
+        )
     metrics = IngressMetrics()
     connection = KafkaConnection(
         settings.kafka,
@@ -64,6 +72,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
         metrics,
         body_timeout_seconds=settings.ingress.body_timeout_seconds,
         clock=_now,
+        encryptor=encryptor,
     )
     routes = Routes(webhooks, publisher, metrics)
     server = HttpServer(routes.answer)

@@ -12,10 +12,7 @@ from ingress.signatures.build import build_verifier
 from ingress.signatures.verifier import Verifier
 from kybstream.errors import ConfigurationError
 from kybstream.privacy import Pseudonymiser
-from kybstream.settings import Settings, SourceKind, SourceSettings, TenantSettings
-
-UNKNOWN = "unknown"
-"""Stands for every source that is not configured, so that labels and counts stay bounded."""
+from kybstream.settings import UNKNOWN_SOURCE, Settings, SourceKind, SourceSettings, TenantSettings
 
 Refusal = Literal["unknown_source", "wrong_token"]
 
@@ -92,7 +89,7 @@ class Sources:
 
     def name_or_unknown(self, name: str) -> str:
         """The name if it is configured, else `unknown`."""
-        return name if name in self._by_name else UNKNOWN
+        return name if name in self._by_name else UNKNOWN_SOURCE
 
     def find(self, name: str, token: str) -> Source | Refusal:
         """The source of that name if the token is its own. The time taken depends on the length of the token alone."""

@@ -18,9 +18,11 @@ from ingress.problems import SERVER, Problem
 from ingress.publish import Publisher
 from ingress.rejections import RejectionCounts
 from ingress.signatures.verifier import SignedRequest, Verdict
-from ingress.sources import UNKNOWN, Source, Sources
+from ingress.sources import Source, Sources
+from kybstream.encryption import BodyEncryptor
 from kybstream.errors import UnavailableError
 from kybstream.ids import new_delivery_id
+from kybstream.settings import UNKNOWN_SOURCE
 from schemas.providers.identity import identify_bytes
 from schemas.records import WebhookDelivery
 from schemas.topics import entity_key
@@ -56,6 +58,7 @@ class Webhooks:
         metrics: Where everything is counted.
         body_timeout_seconds: How long a body may take.
         clock: The current time, aware UTC.
+        encryptor: Encrypts bodies; None leaves them in clear.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Webhooks:
         *,
         body_timeout_seconds: float,
         clock: Clock,
+        encryptor: BodyEncryptor | None,
     ) -> None:
         self._sources = sources
         self._publisher = publisher
@@ -74,9 +78,10 @@ class Webhooks:
         self._metrics = metrics
         self._body_timeout = body_timeout_seconds
         self._clock = clock
+        self._encryptor = encryptor
         self._in_flight = InFlight(metrics)
         # Looked up once: these two are counted with every webhook. It also shows sources that are silent from the start.
-        names = (*sources.tenants, UNKNOWN)
+        names = (*sources.tenants, UNKNOWN_SOURCE)
         self._seconds = {name: metrics.request_seconds.labels(name) for name in names}
         self._accepted = {name: metrics.requests.labels(name, "accepted") for name in names}
 
@@ -88,7 +93,7 @@ class Webhooks:
         3. The body is read, under the source's cap and a timeout, and inflated under the same cap.
         4. The signature is verified.
         5. The entity key is read from the body; a body that cannot be read has none, and is taken nevertheless.
-        6. The delivery is made durable.
+        6. The body is encrypted, and the delivery made durable.
         7. Only then: 200.
         """
         started = perf_counter()  # uvloop's loop.time() has milliseconds only
@@ -166,8 +171,12 @@ class Webhooks:
             self._metrics.signature_failures.labels(source.name, verdict).inc()
             raise _RefusedError(problems.UNAUTHENTIC, f"signature_{verdict}")
         identity = identify_bytes(source.kind, body, source.pseudonymiser)
+        delivery_id = new_delivery_id()
+        stored, body_key_id = body, None
+        if self._encryptor is not None:
+            stored, body_key_id = self._encryptor.encrypt(body, tenant=source.tenant, delivery_id=delivery_id, day=now.date())
         delivery = WebhookDelivery(
-            delivery_id=new_delivery_id(),
+            delivery_id=delivery_id,
             received_at=now,
             tenant=source.tenant,
             source=source.name,
@@ -176,7 +185,8 @@ class Webhooks:
             case_token=case_token,
             content_type=_text(headers.get("Content-Type"), _MAX_CONTENT_TYPE),
             signature_scheme=source.scheme,
-            body=body,
+            body=stored,
+            body_key_id=body_key_id,
         )
         try:
             await self._publisher.publish(delivery, _traceparent(headers.get("traceparent")))
@@ -185,7 +195,7 @@ class Webhooks:
         except RefusedBySizeError:
             _log.error("delivery_too_large_for_kafka", source=source.name, body_size=len(body))
             raise _RefusedError(problems.TOO_LARGE, "too_large_for_kafka") from None
-        return delivery.delivery_id
+        return delivery_id
 
     def _unexpected(self, name: str, error: Exception) -> None:
         self._metrics.unexpected_errors.inc()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Link, Record, Rejection, WebhookDelivery
 
@@ -31,23 +33,56 @@ def cloud_event_headers(record: Record, *, traceparent: str | None = None) -> He
     return headers
 
 
-def _attributes(record: Record) -> tuple[str, str, str, datetime]:
-    match record:
-        case WebhookDelivery():
-            return record.delivery_id, "webhook.received", f"ingress/{record.source}", record.received_at
-        case Link():
-            return record.link_id, "link.registered", "links", record.registered_at
-        case Delivery():
-            return record.delivery_id, "delivery.judged", f"intake/{record.source}", record.received_at
-        case Event():
-            return record.event_id, "event.accepted", f"intake/{record.source}", record.received_at
-        case CaseEvent():
-            return record.event_id, "case.changed", "intake", record.received_at
-        case Case():
-            return f"{record.tenant}/{record.case_id}/{record.version}", "case.snapshot", "cases", record.updated_at
-        case DeadLetter():
-            return record.dead_letter_id, "dead-letter", record.stage, record.received_at
-        case Rejection():
-            return record.rejection_id, "rejections.counted", f"ingress/{record.source}", record.minute
-        case _:
-            raise TypeError(f"{type(record).__name__} does not travel")
+Attributes = tuple[str, str, str, datetime]
+"""Id, type, source and time of a CloudEvent."""
+
+
+def _attributes(record: Record) -> Attributes:
+    attributes = _TABLE.get(type(record))
+    if attributes is None:
+        raise TypeError(f"{type(record).__name__} does not travel")
+    return attributes(record)
+
+
+def _webhook_delivery(record: WebhookDelivery) -> Attributes:
+    return record.delivery_id, "webhook.received", f"ingress/{record.source}", record.received_at
+
+
+def _link(record: Link) -> Attributes:
+    return record.link_id, "link.registered", "links", record.registered_at
+
+
+def _delivery(record: Delivery) -> Attributes:
+    return record.delivery_id, "delivery.judged", f"intake/{record.source}", record.received_at
+
+
+def _event(record: Event) -> Attributes:
+    return record.event_id, "event.accepted", f"intake/{record.source}", record.received_at
+
+
+def _case_event(record: CaseEvent) -> Attributes:
+    return record.event_id, "case.changed", "intake", record.received_at
+
+
+def _case(record: Case) -> Attributes:
+    return f"{record.tenant}/{record.case_id}/{record.version}", "case.snapshot", "cases", record.updated_at
+
+
+def _dead_letter(record: DeadLetter) -> Attributes:
+    return record.dead_letter_id, "dead-letter", record.stage, record.received_at
+
+
+def _rejection(record: Rejection) -> Attributes:
+    return record.rejection_id, "rejections.counted", f"ingress/{record.source}", record.minute
+
+
+_TABLE: dict[type[Record], Callable[[Any], Attributes]] = {
+    WebhookDelivery: _webhook_delivery,
+    Link: _link,
+    Delivery: _delivery,
+    Event: _event,
+    CaseEvent: _case_event,
+    Case: _case,
+    DeadLetter: _dead_letter,
+    Rejection: _rejection,
+}

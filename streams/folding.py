@@ -95,13 +95,14 @@ class Folding:
             self.aml_alerts += 1
             return
         self.has_service_event = True
+        if fact.type == kyb.SERVICE_INITIATED:
+            self.times.setdefault("kyb_initiated_at", fact.at)
         for name in fact.services:
             service = self.services.setdefault(name, FoldedService())
             if fact.type == kyb.SERVICE_INITIATED:
                 service.initiations += 1
                 if service.initiated_at is None:
                     service.initiated_at = fact.at
-                self.times.setdefault("kyb_initiated_at", fact.at)
                 # The only initiation after a resolution is disorder on the wire; a second one asks for the service again.
                 service.reopened = service.resolved_at is not None and service.initiations > 1
             elif _resolves(fact, name):

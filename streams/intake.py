@@ -62,7 +62,7 @@ def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) 
     violations = facts.violations + tuple(f"invalid:{place}" for place in tokens.invalid)
     outputs: list[Record] = []
 
-    occurrence = state.seen.get(fingerprint)
+    occurrence = state.occurrence(fingerprint, delivery.delivery_id, now)
     is_new = occurrence is None or occurrence.delivery_id == delivery.delivery_id
     if occurrence is None:
         placement = (
@@ -79,7 +79,7 @@ def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) 
         )
         if isinstance(facts, kyc.KycFacts) and placement.rule not in linking.LINKED:
             state.parked.append(Parked(occurrence.event_id, now, facts.status, facts.kyc_type, facts.kyc_level, placement.rule))
-    state.seen[fingerprint] = msgspec.structs.replace(occurrence, last_at=max(occurrence.last_at, now))
+    state.note(fingerprint, occurrence, now)
 
     if is_new:
         outputs += _new_event(delivery, entity, facts, occurrence, tokens=tokens, violations=violations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from datetime import timedelta
 
 import msgspec
@@ -9,10 +10,15 @@ import msgspec
 from streams.linking import Claim
 
 MICROSECOND = timedelta(microseconds=1)
+REPLAY_MARGIN = timedelta(days=7)
+"""How far back, by receipt, a delivery may be processed again after a crash and still be judged as it was."""
 
 
 class Occurrence(msgspec.Struct, array_like=True):
-    """An event that one fingerprint stands for, within its window. Times in microseconds since the epoch."""
+    """An event that one fingerprint stands for, within its window. Times in microseconds since the epoch.
+
+    All its deliveries were received from `first_at` to `last_at`, and those of no other occurrence were.
+    """
 
     delivery_id: str
     event_id: str
@@ -39,20 +45,55 @@ class IntakeState(msgspec.Struct):
     """State of one entity key.
 
     Attributes:
-        seen: Fingerprint to the event it stands for.
+        seen: Fingerprint to the events it stands for, in order of receipt: one, unless it came again after its window.
         claims: What said that the subject belongs to a case; empty for KYB.
         parked: Callbacks that went to the provisional case; empty for KYB.
     """
 
-    seen: dict[str, Occurrence] = {}
+    seen: dict[str, list[Occurrence]] = {}
     claims: list[Claim] = []
     parked: list[Parked] = []
 
     def pruned(self, now: int, parked_for: timedelta) -> IntakeState:
-        """A copy without what is past its time: fingerprints past their window, callbacks parked longer than allowed."""
+        """A copy without what is past its time: fingerprints past their window, callbacks parked longer than allowed.
+
+        What may have to be told again after a crash outlasts its time: occurrences by `REPLAY_MARGIN`, and callbacks that a
+        link has moved as long as the link.
+        """
         oldest_parked = now - parked_for // MICROSECOND
+        oldest_seen = now - REPLAY_MARGIN // MICROSECOND
+        seen = {
+            print_: [known for known in occurrences if known.last_at + known.window >= oldest_seen]
+            for print_, occurrences in self.seen.items()
+        }
         return IntakeState(
-            seen={print_: seen for print_, seen in self.seen.items() if now - seen.last_at <= seen.window},
+            seen={print_: occurrences for print_, occurrences in seen.items() if occurrences},
             claims=list(self.claims),
-            parked=[parked for parked in self.parked if parked.at >= oldest_parked],
+            parked=[parked for parked in self.parked if parked.moved_by is not None or parked.at >= oldest_parked],
         )
+
+    def occurrence(self, fingerprint: str, delivery_id: str, at: int) -> Occurrence | None:
+        """The event that a delivery received `at` made or repeats; None when it makes a new one.
+
+        A delivery's own event comes first, and then time decides: processed again, after later deliveries, it is judged as it
+        was.
+        """
+        before: Occurrence | None = None
+        after: Occurrence | None = None
+        for known in self.seen.get(fingerprint, ()):
+            if known.delivery_id == delivery_id:
+                return known
+            if known.first_at <= at:
+                before = known
+            elif after is None:
+                after = known
+        if before is not None and at - before.last_at <= before.window:
+            return before
+        return after if after is not None and after.first_at - at <= after.window else None
+
+    def note(self, fingerprint: str, occurrence: Occurrence, at: int) -> None:
+        """Remembers that a delivery of this occurrence was received `at`."""
+        noted = msgspec.structs.replace(occurrence, first_at=min(occurrence.first_at, at), last_at=max(occurrence.last_at, at))
+        others = [known for known in self.seen.get(fingerprint, ()) if known.event_id != noted.event_id]
+        insort(others, noted, key=lambda known: known.first_at)
+        self.seen[fingerprint] = others

@@ -33,8 +33,10 @@ def intake_link(state: IntakeState, link: Link) -> tuple[IntakeState, list[Recor
 
 def token_claim(state: IntakeState, delivery: WebhookDelivery, subject: str, tokens: Tokens) -> list[Record]:
     """Remembers the case that this delivery's token names, and tells it if this delivery was the first to name it."""
-    # Where a link is registered it decides alone: another case must not be told to wait for this subject.
-    if len(tokens.refs) == 1 and tokens.rule and not linking.registered_cases(state.claims):
+    # Where a link is registered it decides alone: another case must not be told to wait for this subject. The same case is
+    # told, so that it makes no difference which of link and callback is read first.
+    registered = linking.registered_cases(state.claims)
+    if len(tokens.refs) == 1 and tokens.rule and registered in {(), tokens.refs}:
         case_id = tokens.refs[0]
         if case_id not in linking.learned_cases(state.claims):
             state.claims.append(Claim(case_id, tokens.rule, delivery.delivery_id, to_micros(delivery.received_at)))

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from kybstream.encryption import BodyDecryptor, UndecryptableError
 from kybstream.errors import BadRecordError
 from kybstream.ids import derived_id, from_micros
 from schemas import topics
@@ -24,6 +25,7 @@ from streams.policy import DEFAULT_DEADLINE, TenantPolicy
 
 UNDECODABLE = "undecodable"
 UNKNOWN_TENANT = "unknown_tenant"
+UNDECRYPTABLE = "undecryptable"
 
 _encoder = msgspec.msgpack.Encoder()
 _intake_decoder = msgspec.msgpack.Decoder(IntakeState)
@@ -49,14 +51,21 @@ class IntakeProcess:
     Args:
         policies: The rules of each tenant.
         names: The topics.
+        bodies: Decrypts bodies; without it, encrypted ones are of a key that is not configured.
     """
 
-    def __init__(self, policies: Mapping[str, TenantPolicy], names: TopicNames) -> None:
+    def __init__(self, policies: Mapping[str, TenantPolicy], names: TopicNames, bodies: BodyDecryptor | None = None) -> None:
         self._policies = policies
         self._names = names
+        self._bodies = bodies or BodyDecryptor({})
 
     def __call__(self, partition: int, records: Sequence[KafkaRecord], state: StateReader) -> BatchResult:
-        """What the batch comes to: outputs in the order of its records, and the new states of its keys."""
+        """What the batch comes to: outputs in the order of its records, and the new states of its keys.
+
+        Raises:
+            UnknownKeyError: A body's key-encryption key is not configured. That is no record's fault, so it stops the worker
+                instead of filling the dead letters.
+        """
         del partition
         found = state.get_many({record.key for record in records if record.key is not None})
         states = {key: _intake_decoder.decode(value) for key, value in found.items()}
@@ -90,10 +99,26 @@ class IntakeProcess:
         policy = self._policies.get(delivery.tenant)
         if policy is None:
             raise _RejectedError(UNKNOWN_TENANT, None, delivery=delivery)
+        delivery = self._readable(delivery)
         try:
             return intake(before, delivery, policy)
         except QuarantineError as error:
             raise _RejectedError(error.reason, error.detail, delivery=delivery) from None
+
+    def _readable(self, delivery: WebhookDelivery) -> WebhookDelivery:
+        """The delivery with its body in clear."""
+        if delivery.body_key_id is None:
+            return delivery
+        try:
+            body = self._bodies.decrypt(
+                delivery.body,
+                tenant=delivery.tenant,
+                delivery_id=delivery.delivery_id,
+                body_key_id=delivery.body_key_id,
+            )
+        except UndecryptableError as error:
+            raise _RejectedError(UNDECRYPTABLE, error.message, delivery=delivery) from None
+        return msgspec.structs.replace(delivery, body=body, body_key_id=None)
 
     def _output(self, record: Record, cause: KafkaRecord) -> Output:
         match record:

@@ -15,6 +15,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials
 
+from kybstream.encryption import body_decryptor
 from kybstream.errors import ConfigurationError, KybStreamError
 from kybstream.kafka import client_options, require_topics
 from kybstream.settings import KafkaSettings, Settings
@@ -57,7 +58,11 @@ def build_app(settings: Settings) -> tuple[BatchApp, BatchTable]:
     )
     names = TopicNames(settings.kafka.topic_prefix)
     rules = policies(settings)
-    app.batch_agent(app.batch_topic(names.raw, names.links), app.batch_table(INTAKE_TABLE), IntakeProcess(rules, names))
+    app.batch_agent(
+        app.batch_topic(names.raw, names.links),
+        app.batch_table(INTAKE_TABLE),
+        IntakeProcess(rules, names, body_decryptor(settings.encryption)),
+    )
     cases = app.batch_table(CASES_TABLE)
     app.batch_agent(app.batch_topic(names.case_events), cases, CasesProcess(rules, names))
     return app, cases

@@ -47,7 +47,8 @@ class AlchemySorted:
             signed = self._signed_part(body)
         except NotAnObjectError:
             return Verdict.MALFORMED
-        signature = request.headers.get(self.signature_header) or body.get(self.signature_field)
+        header = request.headers.get(self.signature_header)
+        signature = body.get(self.signature_field) if header is None else header
         if not isinstance(signature, str):
             return Verdict.MISSING_HEADER
         given = from_base64(signature)

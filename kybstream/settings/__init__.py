@@ -5,7 +5,10 @@
 
 from kybstream.settings.load import load_settings, render_toml
 from kybstream.settings.model import (
+    UNKNOWN_SOURCE,
     ClickHouseSettings,
+    EncryptionKey,
+    EncryptionSettings,
     IngressSettings,
     KafkaSettings,
     Settings,
@@ -18,7 +21,10 @@ from kybstream.settings.model import (
 from kybstream.settings.secret import Secret
 
 __all__ = [
+    "UNKNOWN_SOURCE",
     "ClickHouseSettings",
+    "EncryptionKey",
+    "EncryptionSettings",
     "IngressSettings",
     "KafkaSettings",
     "Secret",

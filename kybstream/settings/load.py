@@ -140,7 +140,9 @@ def _parse(text: str) -> Any:
 def _sentence(error: ErrorDetails, file: Path | None, origins: Mapping[tuple[str, ...], str]) -> str:
     location = tuple(str(part) for part in error["loc"])
     key = ".".join(f"[{part}]" if part.isdigit() else part for part in location).replace(".[", "[")
-    where = origins.get(location) or (str(file) if file else "the configuration")
+    # A variable may have given the value itself, or a list or table that it is in.
+    given = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in origins), None)
+    where = origins[given] if given else (str(file) if file else "the configuration")
     match error["type"]:
         case "extra_forbidden":
             expectation = "is not a known key"
@@ -172,4 +174,5 @@ def render_toml(values: Mapping[str, Any]) -> str:
 
 def _pairs(content: Mapping[str, Any]) -> list[str]:
     # A JSON string, number, boolean or list of these is the same text in TOML.
-    return [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in content.items()]
+    # But for one character: JSON lets DEL stand as it is.
+    return [f"{key} = {msgspec.json.encode(value).decode()}".replace("\x7f", "\\u007F") for key, value in content.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -17,7 +18,15 @@ _NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _TOKEN = r"^[A-Za-z0-9_-]{22,256}$"  # noqa: S105 (a pattern, not a token)
 _PREFIX = r"^[A-Za-z0-9._-]{0,64}$"
 _SQL_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""Half of the largest record that our topics take (schemas.topics)."""
+
+UNKNOWN_SOURCE = "unknown"
+"""The name under which requests to sources that do not exist are counted."""
+
 _MIN_SECRET_BYTES = 16
+KEY_BYTES = 32
+"""Of a key-encryption key: AES-256."""
 
 
 def _long_enough(secret: Secret) -> Secret:
@@ -146,6 +155,31 @@ class TenantSettings(_Section):
     )
 
 
+def _aes_key(secret: Secret) -> Secret:
+    """The 32 bytes that the setting's text stands for."""
+    try:
+        key = base64.b64decode(secret.reveal().strip(), validate=True, altchars=b"-_" if b"-" in secret.reveal() else None)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"must be the Base64 text of {KEY_BYTES} bytes, as of `openssl rand -base64 {KEY_BYTES}`")
+    return Secret(key)
+
+
+class EncryptionKey(_Section):
+    """A key-encryption key: it wraps the data keys that bodies are encrypted with."""
+
+    id: str = Field(pattern=_NAME, description="becomes part of every body_key_id")
+    key: Annotated[Secret, AfterValidator(_aes_key)] = Field(description="Base64 text of 32 bytes")
+
+
+class EncryptionSettings(_Section):
+    """Encryption of webhook bodies in Kafka."""
+
+    keys: tuple[EncryptionKey, ...] = Field(default=(), description="the first encrypts, all decrypt")
+    required: bool = Field(default=False, description="whether the ingress refuses to start without a key")
+
+
 class SignatureSettings(BaseModel):
     """A signature scheme and its settings; the schemes' own modules check what belongs to them."""
 
@@ -181,7 +215,13 @@ class SourceSettings(_Section):
     )
     signature: SignatureSettings = Field(default_factory=SignatureSettings)
     allow: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(default=(), description="CIDRs; empty: any peer")
-    max_body_bytes: int = Field(default=1_048_576, ge=1, le=64 * 1024 * 1024)
+    max_body_bytes: int = Field(default=1_048_576, ge=1, le=MAX_BODY_BYTES, description="inflated; larger gets 413")
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        if self.name == UNKNOWN_SOURCE:
+            raise ValueError(f"the name {UNKNOWN_SOURCE!r} stands for sources that are not configured")
+        return self
 
 
 class Settings(_Section):
@@ -192,6 +232,7 @@ class Settings(_Section):
     ingress: IngressSettings = Field(default_factory=IngressSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     sink: SinkSettings = Field(default_factory=SinkSettings)
+    encryption: EncryptionSettings = Field(default_factory=EncryptionSettings)
     tenants: tuple[TenantSettings, ...] = ()
     sources: tuple[SourceSettings, ...] = ()
 
@@ -200,6 +241,7 @@ class Settings(_Section):
         for what, names in (
             ("tenants", [tenant.name for tenant in self.tenants]),
             ("sources", [source.name for source in self.sources]),
+            ("encryption.keys", [key.id for key in self.encryption.keys]),
         ):
             double = {name for name in names if names.count(name) > 1}
             if double:

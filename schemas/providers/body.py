@@ -15,6 +15,9 @@ NOT_JSON = "not_json"
 NOT_AN_OBJECT = "not_an_object"
 NO_ENTITY = "no_entity"
 
+MAX_NESTING = 100
+"""Levels of arrays and objects. Without a limit of our own the interpreter's decides, which depends on who calls."""
+
 
 class UnreadableBodyError(ValueError):
     """The body is no JSON object.
@@ -30,6 +33,7 @@ class UnreadableBodyError(ValueError):
         self.detail = detail
 
 
+_TOO_DEEP = "nested too deeply"
 _decoder = msgspec.json.Decoder(dict[str, object])
 
 
@@ -40,13 +44,32 @@ def read_body(body: bytes) -> dict[str, Json]:
         UnreadableBodyError: It is not UTF-8, not JSON, too deeply nested, or not an object.
     """
     try:
-        return _decoder.decode(body.removeprefix(b"\xef\xbb\xbf"))  # type: ignore[return-value]  # JSON in, Json out
+        content = _decoder.decode(body.removeprefix(b"\xef\xbb\xbf"))
     except msgspec.ValidationError as error:
         if str(error).startswith("Expected `object`"):
             raise UnreadableBodyError(NOT_AN_OBJECT, "the top level is not a JSON object") from None
         raise UnreadableBodyError(NOT_JSON, "a number is out of range") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except RecursionError:
+        raise UnreadableBodyError(NOT_JSON, _TOO_DEEP) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise UnreadableBodyError(NOT_JSON, _detail(error)) from None
+    # Only a body with this many brackets can be nested this deeply: the others are not walked through.
+    if body.count(b"[") + body.count(b"{") > MAX_NESTING and _too_deep(content):
+        raise UnreadableBodyError(NOT_JSON, _TOO_DEEP)
+    return content  # type: ignore[return-value]  # JSON in, Json out
+
+
+def _too_deep(content: object) -> bool:
+    level: list[object] = [content]
+    for _ in range(MAX_NESTING):
+        inner: list[object] = []
+        for node in level:
+            if isinstance(node, dict):
+                inner += [value for value in node.values() if isinstance(value, dict | list)]
+            elif isinstance(node, list):
+                inner += [value for value in node if isinstance(value, dict | list)]
+        level = inner
+    return bool(level)
 
 
 def _detail(error: Exception) -> str:

@@ -65,6 +65,7 @@ OTHER_REASON = "other"
 _REASON_KEYS = frozenset({"code", "reason", "reasons", "rejectLabels", "rejectType", "failCode", "failReason"})
 _REASON_CODE = re.compile(r"[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+)*")
 _MAX_REASONS = 32
+_MAX_REMARK = 512
 _MAX_REASON_LENGTH = 64
 
 
@@ -128,7 +129,8 @@ def read_kyc(body: JsonObject, pseudonymiser: Pseudonymiser) -> KycFacts:
 def remark_tokens(body: JsonObject) -> tuple[str, ...]:
     """What in `remark` has the form of a case token; not yet checked."""
     remark = body.get("remark")
-    return find_case_tokens(remark) if isinstance(remark, str) else ()
+    # Beyond the documented 512 characters the search takes time with the square of the length.
+    return find_case_tokens(remark[:_MAX_REMARK]) if isinstance(remark, str) else ()
 
 
 def fail_reasons(value: Json, reader: FieldReader) -> tuple[str, ...]:
