@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from kybstream.settings import UNKNOWN_SOURCE
 from kybstream.ids import derived_id
+from kybstream.settings import UNKNOWN_SOURCE
 from schemas.records import Rejection
 
 MAX_COUNTS = 10_000

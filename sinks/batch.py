@@ -88,3 +88,8 @@ class Waiting:
 
 def _size(message: Message) -> int:
     return len(message.value) if message.value is not None else 0
+
+
+def has_room(waiting: Waiting, limits: Limits, held_bytes: int) -> bool:
+    """Whether to read on for a partition, given what the process holds over all of them (waiting and under way)."""
+    return held_bytes < TOTAL_BYTES and not waiting.is_full(limits, times=READ_AHEAD)

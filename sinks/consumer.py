@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from kybstream.errors import UnavailableError
 from kybstream.settings import Settings
-from sinks.batch import READ_AHEAD, TOTAL_BYTES, Limits, Waiting
+from sinks.batch import Limits, Waiting, has_room
 from sinks.clickhouse import Client
 from sinks.framing import Message
 from sinks.interval import Interval, classify
@@ -25,12 +25,14 @@ from sinks.writer import Writer
 
 _log = structlog.get_logger(__name__)
 
-STOP_SECONDS = 3.5
-"""How long the tail may take at a stop; with the goodbyes to Kafka it stays under 5 s."""
-GOODBYE_SECONDS = 1.0
+STOP_SECONDS = 3.0
+"""How long the tail may take at a stop; with the last commit and the goodbyes to Kafka it stays under 5 s."""
+GOODBYE_SECONDS = 0.7
 REVOKE_SECONDS = 5.0
 """How long inserts under way may take to finish when their partition goes to another process; then they are abandoned."""
+COMMIT_EVERY_SECONDS = 1.0
 COMMIT_SECONDS = 5.0
+LAST_COMMIT_SECONDS = 0.3
 _IDLE_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
 _UNIMPORTANT = frozenset({"empty_table", "continues"})
@@ -61,10 +63,11 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._limits = Limits.of(settings.sink)
         self._tables = {settings.topic(table.topic): table for table in TABLES}
         self._partitions: dict[TopicPartition, _Partition] = {}
+        self._to_commit: dict[TopicPartition, int] = {}
         self._assigned = False
         self._ask_again_at = 0.0
 
-    # -- what the group says
+    # What the group says.
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Takes the partitions, but reads nothing of them before ClickHouse has said where to go on."""
@@ -82,7 +85,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         if gone:
             _log.info("sink.revoked", partitions=len(gone))
 
-    # -- the loop
+    # The loop.
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Until `stop`: read, batch, write. Then the tail.
@@ -91,15 +94,20 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             RunError: ClickHouse refuses what no record is to blame for.
         """
         told = False
-        while not stop.is_set():
-            await self._find_resume_points()
-            if self._assigned and not told and not self._unresolved():
-                told = True
-                ready()
-            await self._read()
-            self._write_what_is_due()
-            self._raise_failures()
+        committing = asyncio.create_task(self._commit_often())
+        try:
+            while not stop.is_set():
+                await self._find_resume_points()
+                if self._assigned and not told and not self._unresolved():
+                    told = True
+                    ready()
+                await self._read()
+                self._write_what_is_due()
+                self._raise_failures()
+        finally:
+            await self._settle([committing], 0.0)
         await self._write_tail()
+        await self._commit(LAST_COMMIT_SECONDS)
 
     async def abandon(self) -> None:
         """Cancels what is under way: after a failure, nothing more may land."""
@@ -135,7 +143,12 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _read(self) -> None:
         """Takes in what came, of partitions that are not far ahead of ClickHouse; waits a moment when there is nothing."""
-        wanted = [place for place, partition in self._partitions.items() if self._has_room(partition)]
+        held = sum(each.waiting.bytes + each.under_way for each in self._partitions.values())
+        wanted = [
+            place
+            for place, partition in self._partitions.items()
+            if partition.next_offset is not None and has_room(partition.waiting, self._limits, held)
+        ]
         pause = self._next_due()
         if not wanted:
             await asyncio.sleep(min(pause, _IDLE_SECONDS / 10))
@@ -146,14 +159,6 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             partition = self._partitions.get(place)
             if partition is not None and partition.next_offset is not None:
                 self._take_in(partition, messages, now)
-
-    def _has_room(self, partition: _Partition) -> bool:
-        held = sum(each.waiting.bytes + each.under_way for each in self._partitions.values())
-        return (
-            partition.next_offset is not None
-            and held < TOTAL_BYTES
-            and not partition.waiting.is_full(self._limits, times=READ_AHEAD)
-        )
 
     def _take_in(self, partition: _Partition, messages: list[Message], now: float) -> None:
         expected = partition.next_offset or 0
@@ -178,9 +183,10 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.next_offset = last + 1
 
     def _next_due(self) -> float:
+        """Seconds the loop may wait for records; never long, so that a stop is seen."""
         now = time.monotonic()
         free = (each.waiting.due_in(self._limits, now) for each in self._partitions.values() if each.writing is None)
-        return min((due for due in free if due is not None), default=_IDLE_SECONDS)
+        return min((due for due in free if due is not None and due < _IDLE_SECONDS), default=_IDLE_SECONDS)
 
     def _write_what_is_due(self, *, everything: bool = False) -> None:
         now = time.monotonic()
@@ -203,20 +209,35 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             rows=written.rows,
             dead=written.dead,
         )
-        try:
-            # A hint for people and for lag: the table says where to go on.
-            await asyncio.wait_for(self._consumer.commit({partition.place: last + 1}), COMMIT_SECONDS)
-        except (KafkaError, TimeoutError) as error:
-            _log.info("sink.commit_skipped", topic=partition.place.topic, error=type(error).__name__)
+        self._to_commit[partition.place] = last + 1
         partition.writing = None
         partition.under_way = 0
+
+    async def _commit_often(self) -> None:
+        """Moves the group's offsets, as a hint for people and for lag: where to go on is what the tables say.
+
+        Beside the loop and not after each insert: while the group changes, a commit can wait or fail, and nothing waits for it.
+        """
+        while True:
+            await asyncio.sleep(COMMIT_EVERY_SECONDS)
+            await self._commit(COMMIT_SECONDS)
+
+    async def _commit(self, seconds: float) -> None:
+        offsets = {place: offset for place, offset in self._to_commit.items() if place in self._partitions}
+        self._to_commit.clear()
+        if not offsets:
+            return
+        try:
+            await asyncio.wait_for(self._consumer.commit(offsets), seconds)
+        except (KafkaError, TimeoutError) as error:
+            _log.info("sink.commit_skipped", partitions=len(offsets), error=type(error).__name__)
 
     def _raise_failures(self) -> None:
         for partition in self._partitions.values():
             if partition.writing is not None and partition.writing.done():
                 partition.writing.result()
 
-    # -- the end
+    # The end.
 
     async def _write_tail(self) -> None:
         """Writes what was read, within STOP_SECONDS; what is left then stays in Kafka for the next start."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from kybstream.errors import BadRecordError, KybStreamError, RunError, UnavailableError
 from kybstream.settings import Settings
@@ -171,7 +171,7 @@ class Writer:
 
 
 async def _until_it_works(attempt: Any, event: str, **fields: str) -> None:
-    """Tries again while the error is retriable, after 0.1 s to 5 s; says so at first and at every tenth time."""
+    """Tries again while the error is retriable, after at most 5 s; says so at first and at every tenth time."""
 
     def say(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -180,7 +180,7 @@ async def _until_it_works(attempt: Any, event: str, **fields: str) -> None:
 
     async for trial in AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, KybStreamError) and error.retriable),
-        wait=wait_exponential_jitter(initial=_RETRY_FIRST_SECONDS, max=_RETRY_MOST_SECONDS),
+        wait=wait_random_exponential(multiplier=_RETRY_FIRST_SECONDS, max=_RETRY_MOST_SECONDS),
         before_sleep=say,
         reraise=True,
     ):

@@ -25,11 +25,11 @@ AS SELECT
     countIf(opened_at_source = 'link') AS opened_by_link,
     countIf(opened_at_source = 'id_embedded') AS opened_by_id_embedded,
     countIf(opened_at_source = 'first_receipt') AS opened_by_first_receipt,
-    avg(seconds) AS mean_seconds,
-    quantileExactInclusive(0.5)(seconds) AS p50_seconds,
-    quantileExactInclusive(0.9)(seconds) AS p90_seconds,
-    quantileExactInclusive(0.95)(seconds) AS p95_seconds,
-    quantileExactInclusive(0.99)(seconds) AS p99_seconds
+    round(avg(seconds), 6) AS mean_seconds,
+    round(quantileExactInclusive(0.5)(seconds), 6) AS p50_seconds,
+    round(quantileExactInclusive(0.9)(seconds), 6) AS p90_seconds,
+    round(quantileExactInclusive(0.95)(seconds), 6) AS p95_seconds,
+    round(quantileExactInclusive(0.99)(seconds), 6) AS p99_seconds
 FROM (
     SELECT day, tenant, opened_at_source, of_service.1 AS service, measured.1 AS part, assumeNotNull(measured.2) AS seconds
     FROM (

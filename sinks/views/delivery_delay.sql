@@ -16,11 +16,11 @@ CREATE OR REPLACE VIEW ${database}.delivery_delay
 AS SELECT
     day, tenant, source,
     count() AS deliveries,
-    avg(seconds) AS mean_seconds,
-    quantileExactInclusive(0.5)(seconds) AS p50_seconds,
-    quantileExactInclusive(0.9)(seconds) AS p90_seconds,
-    quantileExactInclusive(0.95)(seconds) AS p95_seconds,
-    quantileExactInclusive(0.99)(seconds) AS p99_seconds,
+    round(avg(seconds), 6) AS mean_seconds,
+    round(quantileExactInclusive(0.5)(seconds), 6) AS p50_seconds,
+    round(quantileExactInclusive(0.9)(seconds), 6) AS p90_seconds,
+    round(quantileExactInclusive(0.95)(seconds), 6) AS p95_seconds,
+    round(quantileExactInclusive(0.99)(seconds), 6) AS p99_seconds,
     max(seconds) AS max_seconds
 FROM (
     SELECT

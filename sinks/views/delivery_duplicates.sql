@@ -38,8 +38,8 @@ LEFT JOIN (
     SELECT
         day, tenant, source,
         toNullable(count()) AS events,
-        toNullable(quantileExactInclusive(0.5)(seconds)) AS p50,
-        toNullable(quantileExactInclusive(0.9)(seconds)) AS p90,
+        toNullable(round(quantileExactInclusive(0.5)(seconds), 6)) AS p50,
+        toNullable(round(quantileExactInclusive(0.9)(seconds), 6)) AS p90,
         toNullable(max(seconds)) AS longest
     FROM (
         SELECT

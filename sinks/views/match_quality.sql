@@ -29,8 +29,8 @@ AS SELECT
     countIf(has(placements, 'ambiguous')) AS by_ambiguous,
     countIf(notEmpty(anomalies)) AS with_anomalies,
     count(link_seconds) AS linked,
-    quantileExactInclusiveOrNull(0.5)(link_seconds) AS time_to_link_p50_seconds,
-    quantileExactInclusiveOrNull(0.9)(link_seconds) AS time_to_link_p90_seconds
+    round(quantileExactInclusiveOrNull(0.5)(link_seconds), 6) AS time_to_link_p50_seconds,
+    round(quantileExactInclusiveOrNull(0.9)(link_seconds), 6) AS time_to_link_p90_seconds
 FROM (
     SELECT
         tenant, match_state, outcome, placements, anomalies,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         self.source_topics: set[str] = set()
         self.batched_topics: set[str] = set()
         self.inflight_records = inflight_records
+        self.services_started = asyncio.Event()
+        self.at_rest = asyncio.Event()
         self._partitions = partitions
         self._batch_agents: list[BatchAgent] = []
         super().__init__(
@@ -181,9 +184,11 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         self.add_future(self.crash(error))
 
     def abandon(self) -> None:
-        """Cancel the batches still running; `runner.run` does so after the app has stopped."""
+        """Cancel the batches still running and free what never started; `runner.run` does so after the app has stopped."""
         for agent in self._batch_agents:
             agent.cancel()
+        if self._consumer is not None:
+            self._consumer.close_unused_loop()
 
     def expected_partitions(self) -> dict[str, int]:
         """Return the number of partitions each source topic must have."""
@@ -192,10 +197,16 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
     # -- hooks of Faust
 
     async def on_started(self) -> None:
-        """Say that the state is complete; Faust waits for recovery before."""
+        """Say when all services run, and when the state is complete: Faust waits for recovery in between."""
+        self.services_started.set()
         await super().on_started()
         owned = sorted(tp for tp in self._assignment or () if isinstance(tp, TP))
         log.info("worker_ready", app=self.conf.id, partitions=len(owned))
+
+    async def on_stop(self) -> None:
+        """Say when the batches that had begun are done and committed; only connections are left to close then."""
+        await super().on_stop()
+        self.at_rest.set()
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)

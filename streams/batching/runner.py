@@ -12,8 +12,14 @@ from streams.batching.errors import StopTimeoutError, WorkerCrashedError
 
 log = structlog.get_logger(__name__)
 
-STOP_SECONDS = 8.0
-"""How long a stop may take: one fetch, the batches that have begun, a last commit, closing the connections."""
+STOP_SECONDS = 6.0
+"""How long a stop may take for one fetch, the batches that have begun and a last commit."""
+
+CLOSE_SECONDS = 2.0
+"""How long closing the connections may take after that."""
+
+START_SECONDS = 4.0
+"""How long a stop waits for services that are still starting; without recovery that takes some two seconds."""
 
 
 async def run(app: BatchApp, stop: asyncio.Event, *, stop_seconds: float = STOP_SECONDS) -> None:
@@ -25,7 +31,7 @@ async def run(app: BatchApp, stop: asyncio.Event, *, stop_seconds: float = STOP_
     Raises:
         KybStreamError: the app's own error, when it crashed with one.
         WorkerCrashedError: it crashed with anything else, which is chained as the cause.
-        StopTimeoutError: it did not come to rest within `stop_seconds`; end the process, nothing is lost by it.
+        StopTimeoutError: its batches did not come to rest within `stop_seconds`; end the process, nothing is lost by it.
     """
     starting = asyncio.create_task(_start(app))
     stopping = asyncio.create_task(stop.wait())
@@ -36,6 +42,7 @@ async def run(app: BatchApp, stop: asyncio.Event, *, stop_seconds: float = STOP_
         if not starting.done() or starting.exception() is None:
             await asyncio.wait({stopping, crashed}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        await _started(app, starting)
         await _stop(app, stop_seconds)
         for task in (starting, stopping, crashed):
             task.cancel()
@@ -56,12 +63,26 @@ async def _crash(app: BatchApp) -> None:
     await app._crashed.wait()  # noqa: SLF001 - mode's only way to wait for a crash
 
 
+async def _started(app: BatchApp, starting: asyncio.Task[None]) -> None:
+    """Wait until a stop can reach all services: one that is only just starting would be left behind."""
+    services = asyncio.create_task(app.services_started.wait())
+    await asyncio.wait({starting, services}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    services.cancel()
+
+
 async def _stop(app: BatchApp, seconds: float) -> None:
     # Not wait_for: mode swallows cancellation while it stops its children, so waiting for that could take for ever.
     stopping = asyncio.create_task(app.stop())
-    done, _ = await asyncio.wait({stopping}, timeout=seconds)
+    at_rest = asyncio.create_task(app.at_rest.wait())
+    await asyncio.wait({stopping, at_rest}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    at_rest.cancel()
+    done, _ = await asyncio.wait({stopping}, timeout=CLOSE_SECONDS)
     app.abandon()
-    if not done:
+    if done:
+        stopping.result()
+    elif app.at_rest.is_set():
+        # Faust's consumer thread can wait for ever for a rebalance that the stop has cut off. All is committed by then.
+        log.warning("connections_left_open", seconds=CLOSE_SECONDS)
+    else:
         log.error("worker_stop_timed_out", seconds=seconds)
         raise StopTimeoutError(f"the worker did not stop within {seconds:g} seconds", hint="end the process")
-    stopping.result()

@@ -164,6 +164,9 @@ def test_a_long_answer_is_streamed_and_a_late_error_is_noticed(client: Client) -
     query = "SELECT number, repeat('x', 50) FROM numbers({rows:UInt64}) WHERE NOT throwIf(number = {bad:UInt64})"
     with client.query_row_block_stream(query, {"rows": 600_000, "bad": 10**9}) as blocks:
         assert sum(len(block) for block in blocks) == 600_000
-    with pytest.raises(DatabaseError), client.query_row_block_stream(query, {"rows": 600_000, "bad": 599_000}) as blocks:
+    with (
+        pytest.raises(DatabaseError, match="FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"),
+        client.query_row_block_stream(query, {"rows": 600_000, "bad": 599_000}) as blocks,
+    ):
         for _ in blocks:
             pass

@@ -120,3 +120,19 @@ async def test_many_clients_at_once_lose_nothing(http: aiohttp.ClientSession, cl
 
     await asyncio.gather(*(job for n in range(40) for job in (insert(n), read())))
     assert _count(client) == 400
+
+
+async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(server: Server, client: Client) -> None:
+    """`Expect: 100-continue`, as curl sends it, is answered before the body comes."""
+    client.command(_TABLE)
+    target = f"/?database={client.database}&query=INSERT%20INTO%20t%20FORMAT%20CSV"
+    head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with asyncio.timeout(10):
+        writer.write(head.encode())
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"1,x\n")
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await writer.wait_closed()
+    assert _count(client) == 1
