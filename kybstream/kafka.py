@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 
 from kybstream.errors import RunError, UnavailableError
 from kybstream.settings import KafkaSettings
@@ -86,27 +86,15 @@ async def ensure_topics(
         RunError: A topic exists with another number of partitions: the join would be wrong.
     """
     wanted = partitions or kafka.partitions
-    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=REQUEST_TIMEOUT_MS)
-    try:
-        await admin.start()
-    except (KafkaError, OSError) as error:
-        raise unreachable(kafka, error) from None
-    try:
+    async with _admin(kafka) as admin:
         existing = set(await admin.list_topics())
         missing = sorted(set(topics) - existing)
         await _check_partitions(admin, set(topics) & existing, wanted)
         for name in missing:
             topic = NewTopic(name, wanted, kafka.replication_factor, topic_configs=dict(topics[name]))
-            try:
+            with suppress(TopicAlreadyExistsError):  # another migrate was quicker
                 await admin.create_topics([topic])
-            except TopicAlreadyExistsError:
-                continue  # another migrate was quicker
-    except KafkaError as error:
-        raise RunError(f"Kafka at {kafka.bootstrap_servers} refused: {type(error).__name__}") from None
-    else:
         return missing
-    finally:
-        await admin.close()
 
 
 async def require_topics(kafka: KafkaSettings, names: Iterable[str]) -> None:
@@ -116,16 +104,63 @@ async def require_topics(kafka: KafkaSettings, names: Iterable[str]) -> None:
         UnavailableError: Kafka cannot be reached.
         RunError: One is missing, or has another number of partitions than the settings.
     """
-    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=REQUEST_TIMEOUT_MS)
-    try:
-        await admin.start()
-    except (KafkaError, OSError) as error:
-        raise unreachable(kafka, error) from None
-    try:
+    async with _admin(kafka) as admin:
         missing = sorted(set(names) - set(await admin.list_topics()))
         if missing:
             raise RunError(f"topic {missing[0]} does not exist", hint="`kyb-stream migrate` makes the topics.")
         await _check_partitions(admin, names, kafka.partitions)
+
+
+async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
+    """The partitions of a topic, sorted.
+
+    A consumer's own metadata knows only topics it has asked for before.
+
+    Raises:
+        UnavailableError: Kafka cannot be reached.
+        RunError: There is no such topic.
+    """
+    async with _admin(kafka) as admin:
+        # Asked to describe a topic that is missing, a broker may make it.
+        if topic not in await admin.list_topics():
+            raise RunError(f"topic {topic} does not exist", hint="`kyb-stream migrate` makes the topics.")
+        described = (await admin.describe_topics([topic]))[0]
+        return sorted(int(partition["partition"]) for partition in described["partitions"])
+
+
+@asynccontextmanager
+async def _admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        await admin.start()
+        yield admin
+    except (KafkaConnectionError, OSError) as error:
+        raise unreachable(kafka, error) from None
+    except KafkaError as error:
+        raise RunError(f"Kafka at {kafka.bootstrap_servers} refused: {type(error).__name__}") from None
+    finally:
+        await admin.close()
+
+
+async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
+    """The partitions of a topic, sorted.
+
+    Asked of the broker: what a consumer knows of topics that it was not told to follow differs between brokers.
+
+    Raises:
+        UnavailableError: Kafka cannot be reached.
+        RunError: There is no such topic.
+    """
+    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        await admin.start()
+        if topic not in await admin.list_topics():
+            raise RunError(f"topic {topic} does not exist", hint="`kyb-stream migrate` makes the topics.")
+        [described] = await admin.describe_topics([topic])
+    except (KafkaError, OSError) as error:
+        raise unreachable(kafka, error) from None
+    else:
+        return sorted(int(each["partition"]) for each in described["partitions"])
     finally:
         await admin.close()
 

@@ -50,4 +50,5 @@ def configure_logging(*, debug: bool = False, events: bool = True, console: bool
     root.setLevel(logging.DEBUG if debug else logging.INFO if events else logging.WARNING)
     for name in _NOISY:
         # aiokafka's debug logging alone costs 8-13 % of a consumer's speed.
-        logging.getLogger(name).setLevel(logging.WARNING)
+        # A person is told by our own sentence what the libraries log on the way to it.
+        logging.getLogger(name).setLevel(logging.WARNING if events or debug else logging.CRITICAL)

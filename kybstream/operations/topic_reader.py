@@ -8,8 +8,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from kybstream.errors import RunError
-from kybstream.kafka import reading, unreachable
+from kybstream.kafka import partitions_of, reading, unreachable
 from kybstream.settings import KafkaSettings
 
 _POLL_MS = 500
@@ -40,9 +39,9 @@ async def read_topic(
         UnavailableError: Kafka cannot be reached.
         RunError: There is no such topic.
     """
+    partitions = [TopicPartition(topic, partition) for partition in await partitions_of(kafka, topic)]
     async with reading(kafka) as consumer:
         try:
-            partitions = await _partitions(consumer, topic)
             consumer.assign(partitions)
             await (consumer.seek_to_beginning if from_beginning else consumer.seek_to_end)(*partitions)
             ends = await consumer.end_offsets(partitions)
@@ -52,12 +51,6 @@ async def read_topic(
                         yield ReadRecord(record.partition, record.offset, record.timestamp, record.key, record.value)
         except KafkaError as error:
             raise unreachable(kafka, error) from None
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    if topic not in await consumer.topics():
-        raise RunError(f"topic {topic} does not exist", hint="`kyb-stream migrate` makes the topics.")
-    return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
 
 
 async def _unfinished(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
