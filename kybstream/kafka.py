@@ -142,29 +142,6 @@ async def _admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
-    """The partitions of a topic, sorted.
-
-    Asked of the broker: what a consumer knows of topics that it was not told to follow differs between brokers.
-
-    Raises:
-        UnavailableError: Kafka cannot be reached.
-        RunError: There is no such topic.
-    """
-    admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=REQUEST_TIMEOUT_MS)
-    try:
-        await admin.start()
-        if topic not in await admin.list_topics():
-            raise RunError(f"topic {topic} does not exist", hint="`kyb-stream migrate` makes the topics.")
-        [described] = await admin.describe_topics([topic])
-    except (KafkaError, OSError) as error:
-        raise unreachable(kafka, error) from None
-    else:
-        return sorted(int(each["partition"]) for each in described["partitions"])
-    finally:
-        await admin.close()
-
-
 async def _check_partitions(admin: AIOKafkaAdminClient, names: Iterable[str], wanted: int) -> None:
     wanted_names = sorted(names)
     # Asked about no topic, Kafka describes them all.

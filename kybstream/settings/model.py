@@ -105,6 +105,16 @@ class IngressSettings(_Section):
     )
     body_timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a body may take; then 408")
     shutdown_seconds: float = Field(default=5.0, gt=0, le=60, description="how long requests may finish after SIGTERM")
+    max_bytes_in_flight: int = Field(
+        default=256 * 1024 * 1024,
+        ge=MAX_BODY_BYTES,
+        description="bytes of bodies held at one time, over all requests; beyond it 503 with `Retry-After`",
+    )
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(
+        default=(),
+        description="CIDRs of proxies whose `X-Forwarded-For` or `Forwarded` tells the address that `allow` looks at; list only "
+        "proxies that set one of them on every request",
+    )
 
     @property
     def base_url(self) -> str:
@@ -153,6 +163,25 @@ class TenantSettings(_Section):
     ongoing_aml_window_minutes: float = Field(
         default=10, gt=0, description="the same for ongoing_aml_webhook, which recurs with identical bytes"
     )
+    rate_limit_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="authentic deliveries a second that each ingress process takes; beyond it 429 with `Retry-After`. Whether the KYB "
+        "provider sends again is not documented: what it does not send again is lost",
+    )
+    rate_limit_burst: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="deliveries that may come at once; when not set, as many as come in a second",
+    )
+
+    @model_validator(mode="after")
+    def _burst_has_a_rate(self) -> Self:
+        if self.rate_limit_burst is not None and self.rate_limit_per_second is None:
+            raise ValueError("rate_limit_burst needs rate_limit_per_second")
+        return self
 
 
 def _aes_key(secret: Secret) -> Secret:
@@ -214,7 +243,9 @@ class SourceSettings(_Section):
         repr=False, description="at least 22 URL-safe characters; it is a secret"
     )
     signature: SignatureSettings = Field(default_factory=SignatureSettings)
-    allow: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(default=(), description="CIDRs; empty: any peer")
+    allow: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(
+        default=(), description="CIDRs of who may send, a wrong one is answered like a wrong token; empty: any address"
+    )
     max_body_bytes: int = Field(default=1_048_576, ge=1, le=MAX_BODY_BYTES, description="inflated; larger gets 413")
 
     @model_validator(mode="after")

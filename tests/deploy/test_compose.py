@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
-import os
+import json
 import re
 import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 from packaging.specifiers import SpecifierSet
 
 from deploy.embedded.apache_kafka import KAFKA_VERSION
@@ -52,13 +53,14 @@ def services() -> dict[str, dict[str, Any]]:
     return read_services(SECRETS)
 
 
-def check_schema(file: Path) -> subprocess.CompletedProcess[str]:
-    """Checks a file against the compose specification's own JSON schema, which check-jsonschema ships."""
-    if importlib.util.find_spec("check_jsonschema") is None:
-        message = "check-jsonschema is not installed: make install"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+def schema_errors(text: str) -> list[str]:
+    """What the compose specification's own JSON schema finds in a file; check-jsonschema ships the schema.
+
+    The file is read from the package without importing it: its command line wants another click than Faust allows.
+    """
+    schema = distribution("check-jsonschema").locate_file("check_jsonschema/builtin_schemas/vendor/compose-spec.json")
+    validator = Draft7Validator(json.loads(Path(str(schema)).read_text(encoding="utf-8")))
+    return [error.message for error in validator.iter_errors(yaml.safe_load(text))]
 
 
 def dockerfile(instruction: str) -> list[str]:
@@ -74,19 +76,13 @@ def pyproject() -> dict[str, Any]:
 
 def test_the_file_follows_the_compose_specification() -> None:
     """Its JSON schema accepts the file."""
-    run = check_schema(COMPOSE_FILE)
-    assert run.returncode == 0, run.stdout
+    assert schema_errors(COMPOSE_FILE.read_text(encoding="utf-8")) == []
 
 
-def test_the_schema_finds_a_misspelt_key(tmp_path: Path) -> None:
+def test_the_schema_finds_a_misspelt_key() -> None:
     """The check above is worth something: one wrong letter and it fails."""
-    wrong = tmp_path / "docker-compose.yml"
-    wrong.write_text(
-        COMPOSE_FILE.read_text(encoding="utf-8").replace("stop_grace_period", "stop_grace_perod"), encoding="utf-8"
-    )
-    run = check_schema(wrong)
-    assert run.returncode == 1
-    assert "stop_grace_perod" in run.stdout
+    text = COMPOSE_FILE.read_text(encoding="utf-8").replace("stop_grace_period", "stop_grace_perod")
+    assert any("stop_grace_perod" in error for error in schema_errors(text))
 
 
 def test_all_parts_of_the_stack_are_there(services: dict[str, dict[str, Any]]) -> None:
