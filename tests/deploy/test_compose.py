@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft7Validator
+from jsonschema import Draft202012Validator
 from packaging.specifiers import SpecifierSet
 
 from deploy.embedded.apache_kafka import KAFKA_VERSION
@@ -59,7 +59,7 @@ def schema_errors(text: str) -> list[str]:
     The file is read from the package without importing it: its command line wants another click than Faust allows.
     """
     schema = distribution("check-jsonschema").locate_file("check_jsonschema/builtin_schemas/vendor/compose-spec.json")
-    validator = Draft7Validator(json.loads(Path(str(schema)).read_text(encoding="utf-8")))
+    validator = Draft202012Validator(json.loads(Path(str(schema)).read_text(encoding="utf-8")))
     return [error.message for error in validator.iter_errors(yaml.safe_load(text))]
 
 
