@@ -10,8 +10,9 @@ import click
 
 from kybstream.cli import options
 from kybstream.errors import UsageError
-from kybstream.operations.links import make_link, register_links
+from kybstream.operations.links import register_links
 from kybstream.settings import Settings, TenantSettings, load_settings
+from schemas.links import make_link
 from streams.policy import TenantPolicy
 
 

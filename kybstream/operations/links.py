@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 
 from aiokafka.errors import KafkaError
 
 from kybstream.errors import UnavailableError
-from kybstream.ids import derived_id
 from kybstream.kafka import durable_producer, unreachable
 from kybstream.settings import KafkaSettings
 from schemas.cloudevents import cloud_event_headers
@@ -20,18 +18,6 @@ from schemas.topics import LINKS, entity_key
 
 _ACK_SECONDS = 10.0
 _STOP_SECONDS = 2.0
-
-
-def make_link(tenant: str, case_id: str, subject: str, *, expected_subjects: int | None, registered_at: datetime) -> Link:
-    """The link as it travels; its id follows from its content."""
-    return Link(
-        link_id=derived_id("link", tenant, case_id, subject, str(expected_subjects), registered_at.isoformat()),
-        tenant=tenant,
-        case_id=case_id,
-        subject=subject,
-        expected_subjects=expected_subjects,
-        registered_at=registered_at,
-    )
 
 
 async def register_links(kafka: KafkaSettings, links: Sequence[Link]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from kybstream.errors import UsageError
-from kybstream.operations.links import make_link, register_links
+from kybstream.operations.links import register_links
 from kybstream.settings import Settings, TenantSettings
 from kybstream.simulator import Faults, LinkRegistrar, PlannedLink, SimulationConfig
+from schemas.links import make_link
 from streams.policy import TenantPolicy
 
 

@@ -153,6 +153,9 @@ class TenantSettings(_Section):
     case_token_keys: tuple[LongSecret, ...] = Field(
         min_length=1, description="the first makes new case tokens, all are accepted"
     )
+    links_token: LongSecret | None = Field(
+        default=None, description="bearer token of `POST /api/v1/links`; without it the tenant has no such API"
+    )
     kyc: Literal["when-linked", "always"] = Field(
         default="when-linked", description="whether every case waits for KYC, or only those that a link or token names"
     )
