@@ -28,7 +28,7 @@ ANSWER_SECONDS = 60.0
 _UNKNOWN_TABLE = frozenset({60, 81})  # UNKNOWN_TABLE, UNKNOWN_DATABASE
 _NOT_ALLOWED = frozenset({192, 193, 194, 497, 516})  # user, password, access
 # ClickHouse's own word for "not now": timeouts, limits of memory, queries and parts, disk, Keeper, shutdown.
-_NOT_NOW = frozenset({159, 202, 203, 209, 210, 236, 241, 242, 243, 252, 319, 394, 425, 439, 745, 999})
+_NOT_NOW = frozenset({159, 202, 203, 209, 210, 236, 242, 243, 252, 319, 394, 425, 439, 745, 999})
 _GATEWAY = frozenset({"429", "500", "502", "503", "504"})
 _HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
 _AFTER = re.compile(r"\s*(\(version [^)]*(\([^)]*\))?[^)]*\))?\s*(\(for url [^)]*\))?\s*$")

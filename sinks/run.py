@@ -26,6 +26,8 @@ _log = structlog.get_logger(__name__)
 _SESSION_MS = 10_000
 _NEVER_MS = 24 * 3_600_000
 _START_RETRY_SECONDS = 1.0
+_TOPICS_SECONDS = 2.0
+"""Topics made a moment ago are not known to every broker at once."""
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ async def run_sink(settings: Settings, *, stop: asyncio.Event, ready: Callable[[
 
     Raises:
         RunError: Topics or tables are missing or older than this version, or ClickHouse refuses what is written.
+        UnavailableError: Kafka refuses to go on serving this group: access was taken away, say.
     """
     async with AsyncExitStack() as stack:
         client = await _started(stop, "clickhouse", lambda: _enter(stack, settings))
@@ -71,6 +74,8 @@ async def run_sink(settings: Settings, *, stop: asyncio.Event, ready: Callable[[
         _log.info("sink.started", group=settings.sink.group)
         try:
             await loop.run(stop, ready or (lambda: None))
+        except KafkaError as error:
+            raise unreachable(settings.kafka, error) from None
         finally:
             await loop.abandon()
     _log.info("sink.stopped")
@@ -91,8 +96,12 @@ async def _checked_tables(settings: Settings, client: Client) -> dict[str, froze
 
 async def _checked_topics(settings: Settings) -> bool:
     wanted = {settings.topic(table.topic) for table in TABLES}
+    deadline = time.monotonic() + _TOPICS_SECONDS
     async with reading(settings.kafka) as consumer:
         missing = sorted(wanted - set(await consumer.topics()))
+        while missing and time.monotonic() < deadline:
+            await asyncio.sleep(_TOPICS_SECONDS / 10)
+            missing = sorted(wanted - set(await consumer.topics()))
     if missing:
         raise RunError(f"Kafka lacks the topics {', '.join(missing)}", hint=MIGRATE_HINT)
     return True

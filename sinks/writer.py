@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -34,15 +34,14 @@ _PRODUCE_SECONDS = 30.0
 
 # The parser's codes for bytes that do not fit the schema: these are looked at one by one. Everything else that ClickHouse
 # refuses is no record's fault.
-_BAD_DATA = frozenset({6, 27, 33, 49, 117, 128, 131, 1001, 1002})
+_OUT_OF_MEMORY = 241
+_BAD_DATA = frozenset({6, 27, 33, 49, 117, 128, 131, 173, _OUT_OF_MEMORY, 1001, 1002})
 
 _INSERT_SETTINGS: Mapping[str, str] = {
     "async_insert": "0",  # 1 by default in newer versions: it would answer before the rows are there
     "insert_deduplicate": "1",
     "max_insert_block_size": "1048576",  # above any flush_rows: one insert is one block, one part, all or nothing
 }
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -108,35 +107,36 @@ class Writer:
         name = token(piece, framed)
 
         async def send() -> None:
-            async with self._slots:
-                with in_our_words(self._settings.clickhouse):
-                    await self._client.raw_insert(
-                        table=f"{self._settings.clickhouse.database}.{table.name}",
-                        column_names=columns(piece.schema, self._columns[table.name]),
-                        insert_block=framed,
-                        settings={**_INSERT_SETTINGS, "insert_deduplication_token": name},
-                        fmt="Avro",
-                    )
+            try:
+                async with self._slots:
+                    with in_our_words(self._settings.clickhouse):
+                        await self._client.raw_insert(
+                            table=f"{self._settings.clickhouse.database}.{table.name}",
+                            column_names=columns(piece.schema, self._columns[table.name]),
+                            insert_block=framed,
+                            settings={**_INSERT_SETTINGS, "insert_deduplication_token": name},
+                            fmt="Avro",
+                        )
+            except RefusedError as error:
+                # A damaged length asks for more memory than any server has; without one, memory may come back.
+                if error.code == _OUT_OF_MEMORY and not _bad_bodies(table, piece):
+                    raise UnavailableError("ClickHouse has no memory for the insert now") from None
+                raise
 
         await _until_it_works(send, "sink.insert_delayed", table=table.name, token=name)
 
     async def _insert_without_bad(self, table: Table, piece: Piece, refused: RefusedError) -> int:
-        """Finds the records that do not fit their schema by decoding each, buries them, inserts the others."""
-        good: list[Message] = []
-        bad: list[Unframable] = []
-        for message in piece.messages:
-            try:
-                decode(message.value or b"", table.record)
-                good.append(message)
-            except BadRecordError as error:
-                bad.append(Unframable(message, "bad_body", error.message))
+        """Buries the records that do not fit their schema, inserts the others; how many it buried."""
+        bad = _bad_bodies(table, piece)
         if not bad:
             raise RunError(
                 f"table {table.name} does not take {piece.schema.name}: {refused.message}", hint=refused.hint
             ) from None
         await self._bury(bad)
+        buried = {unframable.message.offset for unframable in bad}
+        good = tuple(message for message in piece.messages if message.offset not in buried)
         if good:
-            await self._insert(table, Piece(piece.schema, tuple(good)))
+            await self._insert(table, Piece(piece.schema, good))
         return len(bad)
 
     async def _bury(self, bad: Sequence[Unframable]) -> None:
@@ -168,6 +168,17 @@ class Writer:
                 partition=place.partition,
                 offset=place.offset,
             )
+
+
+def _bad_bodies(table: Table, piece: Piece) -> list[Unframable]:
+    """The records that do not fit their schema, found by decoding each."""
+    bad: list[Unframable] = []
+    for message in piece.messages:
+        try:
+            decode(message.value or b"", table.record)
+        except BadRecordError as error:
+            bad.append(Unframable(message, "bad_body", error.message))
+    return bad
 
 
 async def _until_it_works(attempt: Any, event: str, **fields: str) -> None:
