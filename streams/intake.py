@@ -62,7 +62,7 @@ def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) 
     violations = facts.violations + tuple(f"invalid:{place}" for place in tokens.invalid)
     outputs: list[Record] = []
 
-    occurrence = state.occurrence(fingerprint, delivery.delivery_id, now)
+    occurrence = state.occurrence(fingerprint, now)
     is_new = occurrence is None or occurrence.delivery_id == delivery.delivery_id
     if occurrence is None:
         placement = (

@@ -72,17 +72,15 @@ class IntakeState(msgspec.Struct):
             parked=[parked for parked in self.parked if parked.moved_by is not None or parked.at >= oldest_parked],
         )
 
-    def occurrence(self, fingerprint: str, delivery_id: str, at: int) -> Occurrence | None:
+    def occurrence(self, fingerprint: str, at: int) -> Occurrence | None:
         """The event that a delivery received `at` made or repeats; None when it makes a new one.
 
-        A delivery's own event comes first, and then time decides: processed again, after later deliveries, it is judged as it
-        was.
+        Time alone decides, to both sides of receipt, because spools are emptied late. A delivery lies within the times of its
+        occurrence for good: processed again, after later ones, it is judged as it was.
         """
         before: Occurrence | None = None
         after: Occurrence | None = None
         for known in self.seen.get(fingerprint, ()):
-            if known.delivery_id == delivery_id:
-                return known
             if known.first_at <= at:
                 before = known
             elif after is None:
