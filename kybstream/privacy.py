@@ -23,7 +23,12 @@ CASE_TOKEN_MAX_LENGTH = 64
 
 _MAC_BYTES = 16
 _CASE_REF = re.compile(r"[A-Za-z0-9_.~-]+")
-_CASE_TOKEN = re.compile(r"c1\.(?P<ref>[A-Za-z0-9_.~-]+)\.(?P<mac>[A-Za-z0-9_-]{22})")
+_MAC_CHARACTERS = 22
+_MAX_REF_CHARACTERS = CASE_TOKEN_MAX_LENGTH - len("c1.") - len(".") - _MAC_CHARACTERS
+# The reference is bounded: unbounded, a long text of near-tokens would take quadratic time to search.
+_CASE_TOKEN = re.compile(
+    rf"c1\.(?P<ref>[A-Za-z0-9_.~-]{{1,{_MAX_REF_CHARACTERS}}})\.(?P<mac>[A-Za-z0-9_-]{{{_MAC_CHARACTERS}}})"
+)
 
 
 class Pseudonymiser:
@@ -68,8 +73,7 @@ def make_case_token(case_ref: str, key: bytes) -> str:
     token = f"c1.{case_ref}.{_mac(case_ref, key)}"
     if len(token) > CASE_TOKEN_MAX_LENGTH:
         raise UsageError(
-            f"the case reference has {len(case_ref)} characters; a case token holds at most "
-            f"{CASE_TOKEN_MAX_LENGTH - 26} of them",
+            f"the case reference has {len(case_ref)} characters; a case token holds at most {_MAX_REF_CHARACTERS} of them",
             hint="Register the link with `kyb-stream links add` instead.",
         )
     return token

@@ -60,6 +60,7 @@ async def run_sink(settings: Settings, *, stop: asyncio.Event, ready: Callable[[
         consumer = AIOKafkaConsumer(
             **client_options(settings.kafka),
             group_id=settings.sink.group,
+            group_instance_id=settings.sink.instance,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=_SESSION_MS,

@@ -1,8 +1,8 @@
 """Which case a KYC callback belongs to: decided by what was said, never by what looks alike.
 
-In this order: conflicting tokens of one callback (a conflict, never a guess), registered links, the token in the path, the
-token in `remark`, what an earlier token of the same subject taught, otherwise unlinked. Names, emails and numbers are never
-compared. docs/explanation/joining.md tells why.
+In this order: a registered link, the token in the path, the token in `remark` (if they name different cases: a conflict, never
+a guess), what an earlier token of the same subject taught, otherwise unlinked. Names, emails and numbers are never compared.
+docs/explanation/joining.md tells why.
 """
 
 from __future__ import annotations
@@ -98,13 +98,14 @@ def read_tokens(path_token: str | None, remark_tokens: Sequence[str], keys: tupl
 def place(subject: str, tokens: Tokens, claims: Sequence[Claim]) -> Placement:
     """Where a callback of this subject goes, given its own tokens and all that was said before."""
     provisional = provisional_case_id(subject)
-    if len(tokens.refs) > 1:
-        return Placement(provisional, CONFLICT)
     registered = registered_cases(claims)
     if len(registered) > 1:
         return Placement(provisional, AMBIGUOUS)
     if registered:
+        # Whoever registers knows; that this also settles a conflict makes no difference to whether the link came first.
         return Placement(registered[0], REGISTERED)
+    if len(tokens.refs) > 1:
+        return Placement(provisional, CONFLICT)
     if tokens.refs and tokens.rule:
         return Placement(tokens.refs[0], tokens.rule)
     learned = learned_cases(claims)

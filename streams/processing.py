@@ -25,6 +25,8 @@ from streams.policy import DEFAULT_DEADLINE, TenantPolicy
 
 UNDECODABLE = "undecodable"
 UNKNOWN_TENANT = "unknown_tenant"
+KEY_MISMATCH = "key_mismatch"
+"""The record is not keyed by what it is about: its state would be looked up in one place and written to another."""
 UNDECRYPTABLE = "undecryptable"
 
 _encoder = msgspec.msgpack.Encoder()
@@ -94,11 +96,15 @@ class IntakeProcess:
             link = decode(record.value or b"", Link)
             if link.tenant not in self._policies:
                 raise _RejectedError(UNKNOWN_TENANT, None, link=link)
+            if record.key != topics.entity_key(link.tenant, link.subject).encode():
+                raise _RejectedError(KEY_MISMATCH, None, link=link)
             return intake_link(before, link)
         delivery = decode(record.value or b"", WebhookDelivery)
         policy = self._policies.get(delivery.tenant)
         if policy is None:
             raise _RejectedError(UNKNOWN_TENANT, None, delivery=delivery)
+        if delivery.entity_key is not None and record.key != delivery.entity_key.encode():
+            raise _RejectedError(KEY_MISMATCH, None, delivery=delivery)
         delivery = self._readable(delivery)
         try:
             return intake(before, delivery, policy)
@@ -176,6 +182,10 @@ class CasesProcess:
                 outputs.append(_output(self._names.dead_letters, record.key, letter, record))
                 continue
             key = topics.case_key(event.tenant, event.case_id).encode()
+            if record.key != key:
+                letter = dead_letter("cases", KEY_MISMATCH, record)
+                outputs.append(_output(self._names.dead_letters, record.key, letter, record))
+                continue
             policy = self._policies.get(event.tenant)
             rules = case_policy(
                 deadline=policy.deadline if policy else DEFAULT_DEADLINE,

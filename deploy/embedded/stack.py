@@ -50,8 +50,9 @@ class Stack:
         """What the environment sets over the configuration."""
         values = {
             "KYB_STREAM_WORKER__DATA_DIR": str(self.data_dir.absolute() / "worker"),
-            # A static member gets its partitions back at once, also after a kill.
+            # Static members get their partitions back at once, also after a kill.
             "KYB_STREAM_WORKER__INSTANCE": "embedded",
+            "KYB_STREAM_SINK__INSTANCE": "embedded",
         }
         if self.broker not in {NOIDA, APACHE}:
             values["KYB_STREAM_KAFKA__BOOTSTRAP_SERVERS"] = self.broker

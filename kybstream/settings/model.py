@@ -112,8 +112,8 @@ class IngressSettings(_Section):
     )
     trusted_proxies: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(
         default=(),
-        description="CIDRs of proxies whose `X-Forwarded-For` or `Forwarded` tells the address that `allow` looks at; list only "
-        "proxies that set one of them on every request",
+        description="CIDRs of proxies whose `X-Forwarded-For` or `Forwarded` tells the address that `allow` looks at; list "
+        "only proxies that set one of them on every request",
     )
 
     @property
@@ -139,6 +139,9 @@ class SinkSettings(_Section):
     """The writer into ClickHouse."""
 
     group: str = Field(default="kyb-stream-sink", pattern=_PREFIX, min_length=1, description="consumer group")
+    instance: str | None = Field(
+        default=None, pattern=_NAME, description="static group member id: a restart within 10 s keeps its partitions"
+    )
     flush_seconds: float = Field(default=0.25, gt=0, le=60, description="a record waits at most this long")
     flush_rows: int = Field(default=20_000, ge=1, le=1_000_000)
     flush_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
@@ -170,8 +173,8 @@ class TenantSettings(_Section):
         default=None,
         gt=0,
         le=1_000_000,
-        description="authentic deliveries a second that each ingress process takes; beyond it 429 with `Retry-After`. Whether the KYB "
-        "provider sends again is not documented: what it does not send again is lost",
+        description="authentic deliveries a second that each ingress process takes, all sources of the tenant together; beyond "
+        "it 429 with `Retry-After`. The KYB provider does not say whether it sends again: what it does not is lost",
     )
     rate_limit_burst: int | None = Field(
         default=None,
@@ -228,6 +231,10 @@ class SignatureSettings(BaseModel):
         "alchemy-sha1",
     ] = "none"
     secrets: tuple[Secret, ...] = ()
+
+    def __repr__(self) -> str:
+        # Further settings may hold secrets of a scheme, or a misspelt `secret`.
+        return f"SignatureSettings(scheme={self.scheme!r})"
 
     @model_validator(mode="after")
     def _has_secret(self) -> Self:

@@ -11,6 +11,9 @@ from schemas.providers.body import JsonObject, UnreadableBodyError, id_text, rea
 MAX_SERVICE_ID_LENGTH = 512
 """Characters; ids have no documented length, but a Kafka key should not become the record."""
 
+# '!' begins keys without an entity (schemas.topics.keyless), 'kyc:' the provisional cases of KYC subjects.
+_RESERVED = ("!", "kyc:")
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -27,8 +30,7 @@ def identify(kind: SourceKind, body: JsonObject, pseudonymiser: Pseudonymiser) -
     """The entity of a body, or None when it names no usable one."""
     if kind == "kyb-service":
         service_id = id_text(body.get("service_id"))
-        # '!' marks keys without an entity (schemas.topics.keyless).
-        if service_id is None or service_id.startswith("!") or len(service_id) > MAX_SERVICE_ID_LENGTH:
+        if service_id is None or service_id.startswith(_RESERVED) or len(service_id) > MAX_SERVICE_ID_LENGTH:
             return None
         return Identity(service_id)
     user_no = id_text(body.get("userNo"))

@@ -125,7 +125,7 @@ def read_kyb(body: JsonObject, received_at: datetime) -> KybFacts:
     if not SERVICES.issuperset(services):
         reader.note("unknown", "services")
     service_id = id_text(body.get("service_id"))
-    link_kind, link_service_id, link_company_id = read_link(body.get("link"))
+    link_kind, link_service_id, link_company_id = read_link(reader.text("link"))
     if link_service_id and service_id and link_service_id != service_id:
         reader.note("invalid", "link")
     # The fields are read before the violations they add to.
@@ -163,9 +163,9 @@ _OPTIONAL_TEXTS = (
 )
 
 
-def read_link(link: object) -> tuple[str | None, str | None, str | None]:
+def read_link(link: str | None) -> tuple[str | None, str | None, str | None]:
     """Kind, service_id and company_id of a `link`; the link itself may open a document and is not kept."""
-    if not isinstance(link, str) or not link:
+    if not link:
         return None, None, None
     try:
         parts = urlsplit(link)

@@ -64,6 +64,25 @@ DOCUMENT: dict[str, Documented] = {
 OTHER_REASON = "other"
 _REASON_KEYS = frozenset({"code", "reason", "reasons", "rejectLabels", "rejectType", "failCode", "failReason"})
 _REASON_CODE = re.compile(r"[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+)*")
+_LONG_NUMBER = re.compile(r"\d{7}")
+_WORD = re.compile(r"[^\W_]{2,}")
+PERSONAL = (
+    "firstName",
+    "lastName",
+    "email",
+    "dob",
+    "number",
+    "additionalNumber",
+    "street",
+    "city",
+    "state",
+    "zipCode",
+    "address",
+    "validUntil",
+    "userNo",
+    "userNum",
+)
+"""Fields whose values identify a person."""
 _MAX_REASONS = 32
 _MAX_REMARK = 512
 _MAX_REASON_LENGTH = 64
@@ -114,7 +133,7 @@ def read_kyc(body: JsonObject, pseudonymiser: Pseudonymiser) -> KycFacts:
         "number_pseudonym": pseudonym("number"),
         "user_num_pseudonym": pseudonym("userNum"),
     }
-    reasons = fail_reasons(body.get("kycFailJson"), reader)
+    reasons = fail_reasons(body.get("kycFailJson"), reader, _personal_words(body))
     return KycFacts(
         type=RESULT,
         status=STATUSES.get(status, status) if status is not None else None,
@@ -133,8 +152,16 @@ def remark_tokens(body: JsonObject) -> tuple[str, ...]:
     return find_case_tokens(remark[:_MAX_REMARK]) if isinstance(remark, str) else ()
 
 
-def fail_reasons(value: Json, reader: FieldReader) -> tuple[str, ...]:
-    """Code-like reasons of `kycFailJson`, at most 32; free text, which may name a person, counts as `other`.
+def _personal_words(body: JsonObject) -> frozenset[str]:
+    """All words of the body's personal fields, in lower case."""
+    texts = (str(body[name]).lower() for name in PERSONAL if body.get(name) is not None)
+    return frozenset(word for text in texts for word in (text, *_WORD.findall(text)))
+
+
+def fail_reasons(value: Json, reader: FieldReader, personal: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """Code-like reasons of `kycFailJson`, at most 32; what may name a person counts as `other`.
+
+    That is free text, anything that is a word of a personal field of the same body (`personal`), and long numbers.
 
     The field is JSON in a string, may be cut off at 512 characters, and has no documented shape: texts of a list, and values
     of keys such as `code` and `reason`, are taken as reasons.
@@ -158,6 +185,15 @@ def fail_reasons(value: Json, reader: FieldReader) -> tuple[str, ...]:
             pending += [(item, key in _REASON_KEYS) for key, item in node.items()]
         elif is_reason and node is not None and not isinstance(node, bool) and node != "":
             text = str(node)
-            code_like = len(text) <= _MAX_REASON_LENGTH and _REASON_CODE.fullmatch(text)
-            found[text if code_like else OTHER_REASON] = None
+            found[text if _is_code(text, personal) else OTHER_REASON] = None
     return tuple(found)
+
+
+def _is_code(text: str, personal: frozenset[str]) -> bool:
+    return (
+        len(text) <= _MAX_REASON_LENGTH
+        and _REASON_CODE.fullmatch(text) is not None
+        and _LONG_NUMBER.search(text) is None
+        and text.lower() not in personal
+        and personal.isdisjoint(_WORD.findall(text.lower()))
+    )

@@ -206,12 +206,22 @@ def test_fail_reasons_are_bounded() -> None:
         ("https://h.example/?" + "&".join(f"a{number}=1" for number in range(50)), ("other", None, None)),
         ("", (None, None, None)),
         (None, (None, None, None)),
-        (7, (None, None, None)),
     ],
 )
-def test_of_a_link_only_its_kind_and_two_ids_are_kept(link: object, read: tuple[str | None, ...]) -> None:
+def test_of_a_link_only_its_kind_and_two_ids_are_kept(link: str | None, read: tuple[str | None, ...]) -> None:
     """The link itself may open a document."""
     assert read_link(link) == read
+
+
+def test_a_link_that_is_no_text_is_a_violation() -> None:
+    """As any other field of the wrong type."""
+    assert "type:link" in read_kyb({"link": 7}, RECEIVED).violations
+
+
+def test_words_of_the_person_are_no_reasons() -> None:
+    """A reason that repeats a name, or holds a long number, counts as other; a code stays."""
+    body = {"firstName": "Ada", "lastName": "Smith", "kycFailJson": '["Smith","ADA_MISMATCH","110101198802109990","FORGERY"]'}
+    assert read_kyc(body, Pseudonymiser(b"k" * 16)).fail_reasons == ("other", "FORGERY")
 
 
 @pytest.mark.parametrize(

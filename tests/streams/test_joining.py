@@ -169,10 +169,19 @@ def test_a_registered_link_settles_a_conflict() -> None:
     assert (cases[PROVISIONAL].outcome, cases[CASE].kyc_status) == ("merged", "success")
 
 
-def test_a_second_link_to_another_case_settles_nothing() -> None:
-    """While two registrations disagree, a callback whose tokens disagreed stays where it is."""
-    cases = run(link(), (kyc_body(remark=OTHER_TOKEN), TOKEN), link(OTHER_SERVICE_ID)).cases()
-    assert (cases[PROVISIONAL].match_state, cases[PROVISIONAL].outcome) == ("conflict", "open")
+def test_a_registered_link_settles_a_conflict_before_and_after_it() -> None:
+    """The case is the same whether the link or the callback whose tokens disagree is read first."""
+    callback = (kyc_body(remark=OTHER_TOKEN), TOKEN)
+    before, after = run(link(), callback).cases(), run(callback, link()).cases()
+    assert before[CASE].kyc_status == after[CASE].kyc_status == "success"
+    assert after[PROVISIONAL].outcome == "merged"
+    assert PROVISIONAL not in before
+
+
+def test_two_links_to_different_cases_settle_nothing() -> None:
+    """While two registrations disagree, a callback stays on a case of its own, whatever its tokens say."""
+    cases = run(link(), link(OTHER_SERVICE_ID), (kyc_body(remark=OTHER_TOKEN), TOKEN)).cases()
+    assert (cases[PROVISIONAL].match_state, cases[PROVISIONAL].outcome) == ("ambiguous", "open")
     assert cases[OTHER_CASE].kyc_status == "pending"
 
 

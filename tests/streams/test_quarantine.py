@@ -210,3 +210,18 @@ def test_the_same_bad_record_again_is_the_same_letter() -> None:
     ids = [letter.dead_letter_id for letter in run_intake([one, two, raw, one, two, raw]).dead_letters]
     assert ids[:3] == ids[3:]
     assert len(set(ids)) == 3
+
+
+def test_a_record_under_another_key_is_told_and_changes_no_state() -> None:
+    """State is looked up by the record's key: under another one it would be written where it does not belong."""
+    door = Door()
+    delivery = door.delivery(kyb_body())
+    misplaced = as_record(NAMES.raw, "acme/another", encode(delivery))
+    told = run_intake([misplaced])
+    assert [letter.reason for letter in told.dead_letters] == ["key_mismatch"]
+    assert told.case_events == []
+
+    event = CaseEvent(event_id="e", tenant="acme", case_id=SERVICE_ID, received_at=delivery.received_at, kind="kyb")
+    result = CasesProcess(POLICIES, NAMES)(0, [as_record(NAMES.case_events, "acme/another", encode(event))], DictState())
+    assert [output.topic for output in result.outputs] == [NAMES.dead_letters]
+    assert result.writes == {}
