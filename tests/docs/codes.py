@@ -1,0 +1,54 @@
+"""The codes that our records hold, in words. `test_reference.py` holds them against the code that emits them."""
+
+from __future__ import annotations
+
+from schemas.providers import body, kyb
+from streams import fold, folding, intake, linking, processing
+
+DEAD_LETTER_REASONS = {
+    body.NOT_JSON: "stage intake: the body is not UTF-8, not JSON, nested too deeply, or cut off",
+    body.NOT_AN_OBJECT: "stage intake: the body is JSON, but not an object",
+    body.NO_ENTITY: "stage intake: the body names no usable `service_id` (KYB) or `userNo` (KYC)",
+    processing.UNDECRYPTABLE: "stage intake: the encrypted body, its data key or its delivery was changed",
+    intake.ENTITY_MISMATCH: "stage intake: ingress and worker have different `tenants.pseudonym_key`, or versions of it",
+    processing.UNKNOWN_TENANT: "stages intake and links: the worker's configuration has no such tenant",
+    processing.KEY_MISMATCH: "stages intake, links and cases: the record is keyed by something else than it is about",
+    processing.UNDECODABLE: "stages intake, links and cases: the record is not what its topic promises",
+    "no_value": "stage sink: a record without a value on a topic that is not compacted",
+    "not_avro": "stage sink: the value is not single-object encoded Avro",
+    "unknown_schema": "stage sink: no kept schema has the fingerprint",
+    "wrong_record": "stage sink: a record of another kind than the topic's",
+    "bad_body": "stage sink: the bytes do not fit their schema",
+}
+
+PLACEMENTS = {
+    linking.OWN: "a KYB event: its case is its own `service_id`",
+    linking.REGISTERED: "a registered link says so",
+    linking.PATH_TOKEN: "the case token in the callback's URL says so",
+    linking.REMARK_TOKEN: "the case token in `remark` says so",
+    linking.LEARNED: "an earlier callback of this subject had a token",
+    linking.UNLINKED: "nobody said anything: it is on a provisional case `kyc:<subject>`",
+    linking.CONFLICT: "tokens of this one callback name different cases: it is on the provisional case",
+    linking.AMBIGUOUS: "the subject was named for several cases and this callback names none: it is on the provisional case",
+}
+
+ANOMALIES = {
+    folding.KYC_REGRESSION: "a temporary rejection came after a success or a permanent rejection; it did not change the status",
+    folding.KYC_REVERSAL: "a success came after a permanent rejection, or the reverse; it did change the status",
+    folding.KYC_UNKNOWN_STATUS: "a result whose `kycStatus` is missing or not 1, 2 or 3; it did not change the status",
+    folding.CLOSED_AFTER_EXPIRY: "the case was completed or rejected after it had expired",
+    fold.MORE_SUBJECTS_THAN_EXPECTED: "more persons are on the case than its newest registration said",
+    linking.TOKEN_DISAGREES_WITH_LINK: "a callback's token names another case than the registered link; the link decided",
+    kyb.LINK_SERVICE_ID_MISMATCH: "the `service_id` in a KYB body's `link` is not the body's; the body's counted",
+}
+
+VIOLATIONS = {
+    "missing": "a required field is absent or null",
+    "type": "a value of another type than documented; it is left out of the event where it cannot be read",
+    "too_long": "a value longer than documented; it is not cut",
+    "unknown": "a value that the document does not list (`type`, `status`, `services`, `kycStatus`); it is kept",
+    "invalid": (
+        "`kycFailJson` that is not JSON, a `link` of another case, or a `case_token` or `remark` token that none of our "
+        "keys made"
+    ),
+}
