@@ -27,15 +27,36 @@ class SlowBodyError(Exception):
     """The body did not arrive in time."""
 
 
+class BusyError(Exception):
+    """All requests together would hold more than the server may."""
+
+
 @dataclass(slots=True)
 class InFlight:
-    """Bytes of bodies that the server holds, over all requests."""
+    """Bytes of bodies that the server holds, over all requests.
+
+    Attributes:
+        metrics: Where the sum is shown.
+        limit: What it may be at most.
+        total: What it is.
+    """
 
     metrics: IngressMetrics
+    limit: int
     total: int = 0
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more would be within the limit."""
+        return self.total + size <= self.limit
+
     def add(self, size: int) -> None:
-        """Counts bytes in, or out when negative."""
+        """Counts bytes in, or out when negative.
+
+        Raises:
+            BusyError: They would exceed the limit; they are not counted.
+        """
+        if size > 0 and not self.has_room(size):
+            raise BusyError
         self.total += size
         self.metrics.bytes_in_flight.set(self.total)
 
@@ -46,6 +67,7 @@ async def read_body(content: StreamReader, *, max_bytes: int, timeout_seconds: f
     Raises:
         TooLargeError: It has more than `max_bytes`; at most one network read beyond is held.
         SlowBodyError: It took longer than `timeout_seconds`.
+        BusyError: The requests under way hold too much; what had been read of this one is given back.
     """
     # Most bodies arrive with their head: no timer, no waiting.
     first = content.read_nowait()
@@ -62,9 +84,9 @@ async def read_body(content: StreamReader, *, max_bytes: int, timeout_seconds: f
         async with asyncio.timeout(timeout_seconds):
             while not content.at_eof():
                 chunk = await content.readany()
+                in_flight.add(len(chunk))
                 chunks.append(chunk)
                 size += len(chunk)
-                in_flight.add(len(chunk))
                 if size > max_bytes:
                     raise TooLargeError
         complete = True

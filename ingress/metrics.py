@@ -59,6 +59,15 @@ class IngressMetrics:
         self.unexpected_errors = Counter(
             "kyb_ingress_unexpected_errors", "Requests that ended in an exception nobody foresaw.", registry=self.registry
         )
+        # `outcome` is `registered` or the reason (docs/reference/http.md); `tenant` is empty where the token is nobody's.
+        # Worry when `unauthorized` grows: a token was changed on one side only, or somebody guesses. Worry about any steady
+        # `invalid`: an integrator's links are not taken, and his KYC results stay on provisional cases.
+        self.link_registrations = Counter(
+            "kyb_ingress_link_registrations",
+            "Requests to register a link, by tenant and outcome.",
+            ["tenant", "outcome"],
+            registry=self.registry,
+        )
 
     def render(self) -> bytes:
         """All of them in Prometheus' text format."""

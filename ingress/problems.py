@@ -40,9 +40,12 @@ class Problem:
         content = {"type": f"urn:kyb-stream:problem:{code}", "title": title, "status": int(status)}
         self._body = msgspec.json.encode(content)
 
-    def response(self) -> web.Response:
-        """A fresh response (aiohttp's can be sent once)."""
-        response = web.Response(status=self.status, body=self._body, headers=self._headers)
+    def response(self, *, retry_after_seconds: int | None = None) -> web.Response:
+        """A fresh response (aiohttp's can be sent once), with a `Retry-After` of its own if one is given."""
+        headers = self._headers
+        if retry_after_seconds is not None:
+            headers = headers | {"Retry-After": str(retry_after_seconds)}
+        response = web.Response(status=self.status, body=self._body, headers=headers)
         if self._close:
             response.force_close()
         return response
@@ -51,6 +54,10 @@ class Problem:
 _RETRY = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 BAD_HTTP = Problem(HTTPStatus.BAD_REQUEST, "bad-http", "The request is not valid HTTP.", close=True)
+URL_TOO_LONG = Problem(HTTPStatus.REQUEST_URI_TOO_LONG, "url-too-long", "The URL is too long.", close=True)
+HEADERS_TOO_LARGE = Problem(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "A header is too long, or there are too many.", close=True
+)
 UNAUTHENTIC = Problem(
     HTTPStatus.UNAUTHORIZED,
     "bad-signature",
@@ -66,7 +73,30 @@ GET_ONLY = Problem(
 )
 SLOW_BODY = Problem(HTTPStatus.REQUEST_TIMEOUT, "slow-body", "The body did not arrive in time.", close=True)
 TOO_LARGE = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The body is larger than this source takes.", close=True)
+RATE_LIMITED = Problem(
+    HTTPStatus.TOO_MANY_REQUESTS, "rate-limited", "More webhooks come than this tenant may send; send it again.", headers=_RETRY
+)
 NOT_DURABLE = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE, "not-durable", "The webhook could not be stored; send it again.", headers=_RETRY
 )
 BUSY = Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too much is under way; send it again.", headers=_RETRY, close=True)
+
+# Of the address that registers links.
+UNAUTHORIZED = Problem(
+    HTTPStatus.UNAUTHORIZED, "unauthorized", "The bearer token is missing or nobody's.", headers={"WWW-Authenticate": "Bearer"}
+)
+LINK_POST_ONLY = Problem(
+    HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", "A link is registered with POST.", headers={"Allow": "POST"}
+)
+UNSUPPORTED_MEDIA_TYPE = Problem(
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "unsupported-media-type",
+    "A link is sent as application/json, not compressed.",
+    headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+)
+LINK_TOO_LARGE = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The body is larger than a link can be.", close=True)
+NOT_JSON = Problem(HTTPStatus.BAD_REQUEST, "not-json", "The body is not JSON.")
+INVALID_LINK = Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-link", "The link is not valid.")
+LINK_NOT_DURABLE = Problem(
+    HTTPStatus.SERVICE_UNAVAILABLE, "not-durable", "The link could not be stored; send it again.", headers=_RETRY
+)

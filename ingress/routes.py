@@ -10,7 +10,8 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import web
 
-from ingress import problems
+from ingress import links_api, openapi, problems
+from ingress.links_api import LinksApi
 from ingress.metrics import CONTENT_TYPE, IngressMetrics
 from ingress.problems import SERVER, Problem
 from ingress.publish import Publisher
@@ -28,14 +29,16 @@ class Routes:
         stopping: Set when the server is about to end: it is not ready, and each connection closes with its next answer.
     """
 
-    def __init__(self, webhooks: Webhooks, publisher: Publisher, metrics: IngressMetrics) -> None:
+    def __init__(self, webhooks: Webhooks, links: LinksApi, publisher: Publisher, metrics: IngressMetrics) -> None:
         self._webhooks = webhooks
+        self._links = links
         self._publisher = publisher
         self._metrics = metrics
         self._pages: dict[str, Callable[[], web.Response]] = {
             "/healthz": lambda: _plain(b"ok"),
             "/readyz": self._readiness,
             "/metrics": self._exposition,
+            openapi.PATH: _description,
         }
         self._idle = asyncio.Event()
         self.active = 0
@@ -71,7 +74,10 @@ class Routes:
             if request.method != "POST":
                 return self._webhooks.refuse_method(name)
             return await self._webhooks.take(request, name, token, (rest[0] if rest else "") or None)
-        page = self._pages.get("/".join(segments))
+        path = "/".join(segments)
+        if path == links_api.PATH:
+            return await self._links.answer(request)
+        page = self._pages.get(path)
         if page is None:
             return problems.NOT_FOUND.response()
         if request.method not in _READING:
@@ -95,6 +101,10 @@ def _not_ready(reason: str) -> web.Response:
         body=msgspec.json.encode(content | {"reason": reason}),
         headers={"Content-Type": Problem.CONTENT_TYPE, "Server": SERVER},
     )
+
+
+def _description() -> web.Response:
+    return web.Response(body=openapi.rendered(), headers={"Content-Type": openapi.MEDIA_TYPE, "Server": SERVER})
 
 
 def _plain(text: bytes) -> web.Response:

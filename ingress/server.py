@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from ingress.connection import KafkaConnection
+from ingress.links_api import LinksApi
 from ingress.listening import HttpServer, listen
 from ingress.metrics import IngressMetrics
 from ingress.publish import Publisher
@@ -58,7 +59,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
     metrics = IngressMetrics()
     connection = KafkaConnection(
         settings.kafka,
-        (settings.topic(RAW), settings.topic(REJECTIONS)),
+        (settings.topic(RAW), settings.topic(REJECTIONS), *LinksApi.topics(settings)),
         ack_timeout_seconds=settings.ingress.ack_timeout_seconds,
         metrics=metrics,
     )
@@ -71,11 +72,13 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
         rejections,
         metrics,
         body_timeout_seconds=settings.ingress.body_timeout_seconds,
+        max_bytes_in_flight=settings.ingress.max_bytes_in_flight,
         clock=_now,
         encryptor=encryptor,
     )
-    routes = Routes(webhooks, publisher, metrics)
-    server = HttpServer(routes.answer)
+    links = LinksApi(settings, connection, metrics, clock=_now)
+    routes = Routes(webhooks, links, publisher, metrics)
+    server = HttpServer(routes.answer, on_bad_http=webhooks.count_bad_http)
     listener, port = await listen(server, settings.ingress.host, settings.ingress.port)
     connection.start()
     reporting = asyncio.create_task(_report_every_minute(rejections, publisher), name="rejections")

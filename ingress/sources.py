@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
+import secrets
 from collections.abc import Mapping
 from typing import Literal
 
+from multidict import MultiMapping
+
+from ingress.proxies import TrustedProxies, parse_networks
+from ingress.rate_limits import RateLimit
+from ingress.replays import ReplayWindow, replay_key
 from ingress.signatures.build import build_verifier
-from ingress.signatures.verifier import Verifier
+from ingress.signatures.verifier import IdentifyingVerifier, SignedRequest, Verifier
 from kybstream.errors import ConfigurationError
 from kybstream.privacy import Pseudonymiser
 from kybstream.settings import UNKNOWN_SOURCE, Settings, SourceKind, SourceSettings, TenantSettings
@@ -18,49 +23,68 @@ Refusal = Literal["unknown_source", "wrong_token"]
 
 
 class Source:
-    """One webhook address, compiled."""
+    """One webhook address, compiled.
+
+    Attributes:
+        token_digest: What a token's digest is compared with.
+        replays: The messages of this source that were stored lately; None for a scheme without ids.
+        rate_limit: The tenant's, shared by its sources; None: no limit.
+    """
 
     __slots__ = (
+        "_identifying",
         "_networks",
-        "_token_digest",
+        "_proxies",
         "kind",
         "max_body_bytes",
         "name",
         "pseudonymiser",
+        "rate_limit",
+        "replays",
         "scheme",
         "tenant",
+        "token_digest",
         "verifier",
     )
 
-    def __init__(self, settings: SourceSettings, tenant: TenantSettings, verifier: Verifier) -> None:
+    def __init__(
+        self,
+        settings: SourceSettings,
+        tenant: TenantSettings,
+        verifier: Verifier,
+        *,
+        proxies: TrustedProxies,
+        rate_limit: RateLimit | None,
+    ) -> None:
         self.name = settings.name
         self.kind: SourceKind = settings.kind
         self.tenant = settings.tenant
         self.scheme = settings.signature.scheme
         self.verifier = verifier
+        self._identifying = verifier if isinstance(verifier, IdentifyingVerifier) else None
+        self.replays = None if self._identifying is None else ReplayWindow(self._identifying.tolerance_seconds)
+        self.rate_limit = rate_limit
         self.max_body_bytes = settings.max_body_bytes
         self.pseudonymiser = Pseudonymiser(tenant.pseudonym_key.reveal(), tenant.pseudonym_key_version)
-        self._token_digest = _digest(settings.token)
-        self._networks = tuple(ipaddress.ip_network(network, strict=False) for network in settings.allow)
+        self.token_digest = _digest(settings.token)
+        self._networks = parse_networks(settings.allow)
+        self._proxies = proxies
 
     def __repr__(self) -> str:
         return f"Source({self.name!r})"
 
-    def has_token(self, token_digest: bytes) -> bool:
-        """Whether the digest is that of the source's token; constant time."""
-        return hmac.compare_digest(self._token_digest, token_digest)
-
-    def allows(self, peer: str | None) -> bool:
-        """Whether the peer's address is in one of the networks of `allow`, or `allow` is empty."""
+    def allows(self, peer: str | None, headers: MultiMapping[str]) -> bool:
+        """Whether the request came from one of the networks of `allow`, or `allow` is empty."""
         if not self._networks:
             return True
-        try:
-            address = ipaddress.ip_address((peer or "").partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        origin = self._proxies.origin(peer, headers)
+        return origin is not None and any(origin in network for network in self._networks)
+
+    def stored_as(self, request: SignedRequest, case_token: str | None) -> bytes | None:
+        """Under which key `replays` knows this authentic message; None when the scheme has no ids."""
+        if self._identifying is None:
+            return None
+        return replay_key(self._identifying.message_id(request), request.body, case_token)
 
 
 class Sources:
@@ -78,9 +102,13 @@ class Sources:
                 "no source is configured: there is nobody to take webhooks from",
                 hint="Add [[sources]] with name, kind, tenant and token; kyb-stream.example.toml shows it.",
             )
-        self._by_name: Mapping[str, Source] = {each.name: _compiled(settings, each) for each in settings.sources}
+        proxies = TrustedProxies(settings.ingress.trusted_proxies)
+        limits = {tenant.name: _rate_limit(tenant) for tenant in settings.tenants}
+        self._by_name: Mapping[str, Source] = {
+            each.name: _compiled(settings, each, proxies, limits.get(each.tenant)) for each in settings.sources
+        }
         # Nobody's token: an unknown source is compared like a known one, so that the time does not tell them apart.
-        self._nobody = hashlib.sha256(b"").digest()
+        self._nobody = secrets.token_bytes(hashlib.sha256().digest_size)
 
     @property
     def tenants(self) -> dict[str, str]:
@@ -93,19 +121,25 @@ class Sources:
 
     def find(self, name: str, token: str) -> Source | Refusal:
         """The source of that name if the token is its own. The time taken depends on the length of the token alone."""
-        digest = _digest(token)
         source = self._by_name.get(name)
+        # One way for both: a hash of what was sent, and a comparison of two digests.
+        matches = hmac.compare_digest(self._nobody if source is None else source.token_digest, _digest(token))
         if source is None:
-            hmac.compare_digest(self._nobody, digest)
             return "unknown_source"
-        return source if source.has_token(digest) else "wrong_token"
+        return source if matches else "wrong_token"
 
 
-def _compiled(settings: Settings, source: SourceSettings) -> Source:
+def _rate_limit(tenant: TenantSettings) -> RateLimit | None:
+    if tenant.rate_limit_per_second is None:
+        return None
+    return RateLimit(tenant.rate_limit_per_second, tenant.rate_limit_burst)
+
+
+def _compiled(settings: Settings, source: SourceSettings, proxies: TrustedProxies, rate_limit: RateLimit | None) -> Source:
     tenant = settings.tenant(source.tenant)
     if tenant is None:
         raise ConfigurationError(f"sources: {source.name!r} names the tenant {source.tenant!r}, which is not in [[tenants]]")
-    return Source(source, tenant, build_verifier(source))
+    return Source(source, tenant, build_verifier(source), proxies=proxies, rate_limit=rate_limit)
 
 
 def _digest(token: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from time import perf_counter
@@ -11,7 +12,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpVersion11
 
 from ingress import problems
-from ingress.bodies import InFlight, SlowBodyError, TooLargeError, inflate, read_body
+from ingress.bodies import BusyError, InFlight, SlowBodyError, TooLargeError, inflate, read_body
 from ingress.connection import RefusedBySizeError
 from ingress.metrics import IngressMetrics
 from ingress.problems import SERVER, Problem
@@ -27,8 +28,9 @@ from schemas.providers.identity import identify_bytes
 from schemas.records import WebhookDelivery
 from schemas.topics import entity_key
 
-MAX_BYTES_IN_FLIGHT = 256 * 1024 * 1024
-"""Bodies held at one time, in bytes; beyond it the next webhook gets 503 before its body is read."""
+ACCEPTED = "accepted"
+REPLAYED = "replayed"
+"""The two outcomes that are answered with 200: stored now, or stored before."""
 
 _OK_HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Server": SERVER}
 _MAX_CONTENT_TYPE = 255
@@ -42,10 +44,11 @@ _log = structlog.get_logger(__name__)
 class _RefusedError(Exception):
     """The request is turned away with this problem; `reason` is what it is counted as."""
 
-    def __init__(self, problem: Problem, reason: str) -> None:
+    def __init__(self, problem: Problem, reason: str, *, retry_after_seconds: int | None = None) -> None:
         super().__init__(reason)
         self.problem = problem
         self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Webhooks:
@@ -57,6 +60,7 @@ class Webhooks:
         rejections: Where what is turned away is counted.
         metrics: Where everything is counted.
         body_timeout_seconds: How long a body may take.
+        max_bytes_in_flight: Bytes of bodies that may be held at one time.
         clock: The current time, aware UTC.
         encryptor: Encrypts bodies; None leaves them in clear.
     """
@@ -69,6 +73,7 @@ class Webhooks:
         metrics: IngressMetrics,
         *,
         body_timeout_seconds: float,
+        max_bytes_in_flight: int,
         clock: Clock,
         encryptor: BodyEncryptor | None,
     ) -> None:
@@ -79,31 +84,35 @@ class Webhooks:
         self._body_timeout = body_timeout_seconds
         self._clock = clock
         self._encryptor = encryptor
-        self._in_flight = InFlight(metrics)
+        self._in_flight = InFlight(metrics, max_bytes_in_flight)
         # Looked up once: these two are counted with every webhook. It also shows sources that are silent from the start.
         names = (*sources.tenants, UNKNOWN_SOURCE)
         self._seconds = {name: metrics.request_seconds.labels(name) for name in names}
-        self._accepted = {name: metrics.requests.labels(name, "accepted") for name in names}
+        self._accepted = {name: metrics.requests.labels(name, ACCEPTED) for name in names}
 
     async def take(self, request: web.BaseRequest, name: str, token: str, case_token: str | None) -> web.Response:
         """Answers one POST to `/webhooks/<name>/<token>[/<case_token>]`.
 
         1. Source and token are compared; an unknown source and a wrong token are turned away alike, in the same time.
-        2. The peer's address is held against the source's `allow`; turned away alike.
-        3. The body is read, under the source's cap and a timeout, and inflated under the same cap.
+        2. The address it came from is held against the source's `allow`; turned away alike.
+        3. The body is read, under the source's cap, a timeout and the bound on all bodies, and inflated under the same.
         4. The signature is verified.
-        5. The entity key is read from the body; a body that cannot be read has none, and is taken nevertheless.
-        6. The body is encrypted, and the delivery made durable.
-        7. Only then: 200.
+        5. A message that is stored already is answered with 200 and the id of the delivery that holds it (`ingress.replays`).
+        6. The tenant's rate limit is drawn on: not before, so that strangers cannot use it up.
+        7. The entity key is read from the body; a body that cannot be read has none, and is taken nevertheless.
+        8. The body is encrypted, and the delivery made durable.
+        9. Only then: 200.
         """
         started = perf_counter()  # uvloop's loop.time() has milliseconds only
-        outcome = "accepted"
         try:
-            delivery_id = await self._take(request, name, token, case_token)
+            delivery_id, outcome = await self._take(request, name, token, case_token)
             response = web.Response(body=b"ok", headers={"X-Delivery-Id": delivery_id, **_OK_HEADERS})
         except _RefusedError as refused:
             outcome = refused.reason
-            response = refused.problem.response()
+            response = refused.problem.response(retry_after_seconds=refused.retry_after_seconds)
+        except BusyError:
+            outcome = "busy"
+            response = problems.BUSY.response()
         except (ConnectionError, web.RequestPayloadError, HttpProcessingError):
             outcome = "broken_body"  # the peer went away, or what it sent is not HTTP any more
             response = problems.BAD_HTTP.response()
@@ -112,38 +121,50 @@ class Webhooks:
             self._unexpected(name, error)
             response = problems.NOT_DURABLE.response()
         label = self._sources.name_or_unknown(name)
-        if outcome == "accepted":
+        if outcome == ACCEPTED:
             self._accepted[label].inc()
         else:
-            self._rejections.count(label, outcome, self._clock())
-            self._metrics.requests.labels(label, outcome).inc()
+            self._count(label, outcome)
         self._seconds[label].observe(perf_counter() - started)
         return response
 
     def refuse_method(self, name: str) -> web.Response:
         """Answers anything but POST; says nothing about source and token."""
-        label = self._sources.name_or_unknown(name)
-        self._rejections.count(label, "method_not_allowed", self._clock())
-        self._metrics.requests.labels(label, "method_not_allowed").inc()
+        self._count(self._sources.name_or_unknown(name), "method_not_allowed")
         return problems.POST_ONLY.response()
 
-    async def _take(self, request: web.BaseRequest, name: str, token: str, case_token: str | None) -> str:
+    def count_bad_http(self, reason: str) -> None:
+        """Counts what was turned away before its path was known."""
+        self._count(UNKNOWN_SOURCE, reason)
+
+    def _count(self, label: str, outcome: str) -> None:
+        self._rejections.count(label, outcome, self._clock())
+        self._metrics.requests.labels(label, outcome).inc()
+
+    async def _take(self, request: web.BaseRequest, name: str, token: str, case_token: str | None) -> tuple[str, str]:
         source = self._sources.find(name, token)
         if isinstance(source, str):
             raise _RefusedError(problems.NOT_FOUND, source)
-        if not source.allows(request.remote):
+        if not source.allows(request.remote, request.headers):
             raise _RefusedError(problems.NOT_FOUND, "peer")
-        sent = await self._read(request, source)
+        body = await self._read(request, source)
+        held = len(body)
         try:
-            return await self._store(request, source, sent, case_token)
+            sent, body = body, self._inflated(request, source, body)
+            if body is not sent:
+                self._in_flight.add(len(body) - held)
+                held = len(body)
+            del sent  # only what is counted is held
+            return await self._store(request, source, body, case_token)
         finally:
-            self._in_flight.add(-len(sent))
+            self._in_flight.add(-held)
 
     async def _read(self, request: web.BaseRequest, source: Source) -> bytes:
         if (request.content_length or 0) > source.max_body_bytes:
             raise _RefusedError(problems.TOO_LARGE, "too_large")
-        if self._in_flight.total > MAX_BYTES_IN_FLIGHT:
-            raise _RefusedError(problems.BUSY, "busy")
+        # A body of no declared length is held against the bound while it comes.
+        if not self._in_flight.has_room(request.content_length or 1):
+            raise BusyError
         if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # else aiohttp takes it for the beginning of the answer
@@ -159,22 +180,31 @@ class Webhooks:
         except SlowBodyError:
             raise _RefusedError(problems.SLOW_BODY, "slow_body") from None
 
-    async def _store(self, request: web.BaseRequest, source: Source, sent: bytes, case_token: str | None) -> str:
-        headers = request.headers
+    def _inflated(self, request: web.BaseRequest, source: Source, sent: bytes) -> bytes:
         try:
-            body = inflate(sent, headers.get("Content-Encoding"), max_bytes=source.max_body_bytes)
+            return inflate(sent, request.headers.get("Content-Encoding"), max_bytes=source.max_body_bytes)
         except TooLargeError:
             raise _RefusedError(problems.TOO_LARGE, "too_large_inflated") from None
+
+    async def _store(self, request: web.BaseRequest, source: Source, body: bytes, case_token: str | None) -> tuple[str, str]:
+        headers = request.headers
         now = self._clock()
-        verdict = source.verifier.verify(SignedRequest(request.method, request.raw_path, headers, body), now)
+        signed = SignedRequest(request.method, request.raw_path, headers, body)
+        verdict = source.verifier.verify(signed, now)
         if verdict is not Verdict.VALID:
             self._metrics.signature_failures.labels(source.name, verdict).inc()
             raise _RefusedError(problems.UNAUTHENTIC, f"signature_{verdict}")
+        message = source.stored_as(signed, case_token)
+        if message is not None and source.replays is not None and (stored := source.replays.find(message, now)):
+            return stored, REPLAYED
+        wait = 0.0 if source.rate_limit is None else source.rate_limit.draw(perf_counter())
+        if wait:
+            raise _RefusedError(problems.RATE_LIMITED, "rate_limited", retry_after_seconds=math.ceil(wait))
         identity = identify_bytes(source.kind, body, source.pseudonymiser)
         delivery_id = new_delivery_id()
-        stored, body_key_id = body, None
+        kept, body_key_id = body, None
         if self._encryptor is not None:
-            stored, body_key_id = self._encryptor.encrypt(body, tenant=source.tenant, delivery_id=delivery_id, day=now.date())
+            kept, body_key_id = self._encryptor.encrypt(body, tenant=source.tenant, delivery_id=delivery_id, day=now.date())
         delivery = WebhookDelivery(
             delivery_id=delivery_id,
             received_at=now,
@@ -185,7 +215,7 @@ class Webhooks:
             case_token=case_token,
             content_type=_text(headers.get("Content-Type"), _MAX_CONTENT_TYPE),
             signature_scheme=source.scheme,
-            body=stored,
+            body=kept,
             body_key_id=body_key_id,
         )
         try:
@@ -195,7 +225,9 @@ class Webhooks:
         except RefusedBySizeError:
             _log.error("delivery_too_large_for_kafka", source=source.name, body_size=len(body))
             raise _RefusedError(problems.TOO_LARGE, "too_large_for_kafka") from None
-        return delivery_id
+        if message is not None and source.replays is not None:
+            source.replays.remember(message, delivery_id, now)
+        return delivery_id, ACCEPTED
 
     def _unexpected(self, name: str, error: Exception) -> None:
         self._metrics.unexpected_errors.inc()

@@ -173,7 +173,7 @@ class Supervisor:
         # At once, as long as nobody else can have been given the process id.
         _signal_group(process.pid, signal.SIGKILL)
         if not self._stopping:
-            _log.warning("child_ended", child=child.name, pid=process.pid, code=code)
+            _log.info("child_ended", child=child.name, pid=process.pid, code=code)
             if not self._exit_future().done():
                 self._exit_future().set_result((child.name, code))
         return code

@@ -43,6 +43,10 @@ class StandardWebhooks:
         expected = [hmac.digest(secret, message, hashlib.sha256) for secret in self.secrets]
         return max((any_equal(expected, signature) for signature in given), key=lambda each: each.accepted)
 
+    def message_id(self, request: SignedRequest) -> str:
+        """The signed id, which the sender keeps over its retries; see `ingress.replays`."""
+        return request.headers[self.header_prefix + "id"]
+
 
 def build(options: Options) -> StandardWebhooks:
     """Settings: `header_prefix` (webhook-), `tolerance_seconds`. Secrets that begin with `whsec_` are base64 behind it."""

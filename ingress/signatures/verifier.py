@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Verdict(StrEnum):
@@ -54,4 +54,18 @@ class Verifier(Protocol):
 
     def verify(self, request: SignedRequest, now: datetime) -> Verdict:
         """Whether the request is authentic. Never raises, whatever the request holds; compares in constant time."""
+        ...
+
+
+@runtime_checkable
+class IdentifyingVerifier(Verifier, Protocol):
+    """A scheme that gives each message a signed id, the same over the sender's retries."""
+
+    @property
+    def tolerance_seconds(self) -> float:
+        """How far the signed timestamp may be from now: a captured request is valid that long."""
+        ...
+
+    def message_id(self, request: SignedRequest) -> str:
+        """The id of a request that `verify` has accepted."""
         ...

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from deploy.embedded.child_log import describe_exit
 from deploy.embedded.configuration import KYB_SOURCE, KYC_SOURCE, new_configuration, write_configuration
 from deploy.embedded.ports import free_port
 from deploy.embedded.stack import APACHE, NOIDA, Stack, start_stack
@@ -114,7 +115,7 @@ async def _demonstrate(data_dir: Path, broker: str, cases: int, seed: int) -> Re
         if died.done():
             playing.cancel()
             name, code = died.result()
-            raise RunError(f"the {name} ended with exit code {code}", hint=f"Its log is {data_dir}/logs/{name}.log.")
+            raise RunError(f"the {name} ended with {describe_exit(code)}", hint=f"Its log is {data_dir}/logs/{name}.log.")
         died.cancel()
         sent = playing.result()
         _tell("waiting until everything is queryable, and reconciling")

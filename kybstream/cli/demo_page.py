@@ -20,6 +20,10 @@ def show_report(report: Report) -> None:
         console.print(f"  {verdict:12} {count:6}")
     console.print(f"  duplicate rate {report.duplicate_rate:.1%}")
 
+    console.print(f"\n[bold]Events[/bold]  {sum(report.events.values())}")
+    for kind, count in report.events.items():
+        console.print(f"  {kind:26} {count:6}")
+
     console.print("\n[bold]Cases[/bold]")
     console.print(_cases(report))
 

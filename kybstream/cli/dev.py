@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from deploy.embedded.child_log import describe_exit
 from deploy.embedded.configuration import new_configuration, write_configuration
 from deploy.embedded.locks import lock_folder
 from deploy.embedded.stack import Stack, start_stack
@@ -71,7 +72,7 @@ async def _run(stack: Stack, stop: asyncio.Event) -> None:
         if not stopping.done():
             name, code = died.result()
             log = stack.data_dir / "logs" / f"{name}.log"
-            raise RunError(f"the {name} ended with exit code {code}; everything was stopped", hint=f"Its log is {log}.")
+            raise RunError(f"the {name} ended with {describe_exit(code)}; everything was stopped", hint=f"Its log is {log}.")
         died.cancel()
         click.echo("stopping")
 

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("simulate", "Play both providers against an ingress."),
     "reconcile": ("reconcile", "Account for every delivery."),
     "case-token": ("case_token", "Print the KYC callback URL of each case."),
+    "detect-signature": ("detect_signature", "Find the signature scheme of a captured request."),
     "links": ("links", "Tell which case a KYC subject belongs to."),
     "embedded": ("embedded", "Run one embedded server alone."),
 }
@@ -84,11 +85,14 @@ def run(arguments: list[str]) -> int:
     try:
         result = cli.main(args=arguments, prog_name="kyb-stream", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 (the last place where an error can become a sentence)
-        if debug and not isinstance(error, (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError)):
+        if debug and not isinstance(error, (click.exceptions.Exit, click.ClickException, click.Abort)):
             traceback.print_exc()
         return _exit_code(error)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit:
+        # So click ends when nobody reads our output any more, as in `kyb-stream tail … | head`; it exits with 1.
+        return 0
     return result if isinstance(result, int) else 0
 
 
@@ -105,10 +109,6 @@ def _exit_code(error: Exception) -> int:
         case KybStreamError():
             _complain(error.message, error.hint)
             return error.exit_code
-        case BrokenPipeError():
-            # Whoever read our output has seen enough, as in `kyb-stream tail … | head`.
-            sys.stderr.close()
-            return 0
         case _:
             # An error's text may quote data; its kind may not.
             _complain(f"unexpected {type(error).__name__}", "`kyb-stream --debug …` shows where; please report it.")

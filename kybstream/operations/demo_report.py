@@ -34,6 +34,7 @@ class Report(msgspec.Struct, frozen=True):
         requests: HTTP requests the providers made.
         deliveries: Deliveries acknowledged, by verdict.
         duplicate_rate: Duplicates among all deliveries.
+        events: Events by type.
         cases: Cases by match state and outcome.
         case_latency: Opening to closing of closed cases, in real seconds, by where the opening comes from.
         webhook_to_queryable: Receipt of a delivery to its row in ClickHouse, in real seconds.
@@ -46,6 +47,7 @@ class Report(msgspec.Struct, frozen=True):
     requests: int
     deliveries: dict[str, int]
     duplicate_rate: float
+    events: dict[str, int]
     cases: list[CaseCount]
     case_latency: dict[str, Quantiles]
     webhook_to_queryable: Quantiles
@@ -81,6 +83,7 @@ async def make_report(
         f"SELECT opened_at_source, count(), {_QUANTILES}(dateDiff('microsecond', opened_at, closed_at) / 1e6) "  # noqa: S608
         "FROM current_cases WHERE closed_at IS NOT NULL GROUP BY opened_at_source ORDER BY opened_at_source",
     )
+    events = await query(clickhouse, "SELECT type, count() FROM events GROUP BY type ORDER BY type")
     delay = await query(
         clickhouse,
         f"SELECT count(), {_QUANTILES}(dateDiff('microsecond', received_at, _inserted_at) / 1e6) FROM deliveries",  # noqa: S608
@@ -91,6 +94,7 @@ async def make_report(
         requests=requests,
         deliveries=landed,
         duplicate_rate=landed.get("duplicate", 0) / max(sum(landed.values()), 1),
+        events={str(kind): int(str(count)) for kind, count in events.rows},
         cases=[CaseCount(str(state), str(outcome), int(str(cases))) for state, outcome, cases in counts.rows],
         case_latency={str(source): _quantiles(count, values) for source, count, values in latency.rows},
         webhook_to_queryable=_quantiles(*delay.rows[0]),

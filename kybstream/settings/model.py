@@ -7,7 +7,7 @@ import ipaddress
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from kybstream.settings.secret import Secret
 
@@ -33,6 +33,11 @@ def _long_enough(secret: Secret) -> Secret:
     if len(secret.reveal()) < _MIN_SECRET_BYTES:
         raise ValueError(f"must have at least {_MIN_SECRET_BYTES} bytes")
     return secret
+
+
+def _indirect(given: object) -> object:
+    """The text behind `env:NAME` or `file:PATH`; anything else as it is."""
+    return Secret.resolve(given).reveal_text() if isinstance(given, str) and given.startswith(("env:", "file:")) else given
 
 
 def _http_url(url: str) -> str:
@@ -193,7 +198,8 @@ class TenantSettings(_Section):
 def _aes_key(secret: Secret) -> Secret:
     """The 32 bytes that the setting's text stands for."""
     try:
-        key = base64.b64decode(secret.reveal().strip(), validate=True, altchars=b"-_" if b"-" in secret.reveal() else None)
+        # Both alphabets of Base64.
+        key = base64.b64decode(secret.reveal().strip().translate(bytes.maketrans(b"-_", b"+/")), validate=True)
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
@@ -249,8 +255,8 @@ class SourceSettings(_Section):
     name: str = Field(pattern=_NAME)
     kind: SourceKind
     tenant: str = Field(pattern=_NAME)
-    token: Annotated[str, Field(pattern=_TOKEN, repr=False)] = Field(
-        repr=False, description="at least 22 URL-safe characters; it is a secret"
+    token: Annotated[str, Field(pattern=_TOKEN, repr=False), BeforeValidator(_indirect)] = Field(
+        repr=False, description="at least 22 URL-safe characters; a secret, so it may be `env:NAME` or `file:PATH`"
     )
     signature: SignatureSettings = Field(default_factory=SignatureSettings)
     allow: tuple[Annotated[str, AfterValidator(_cidr)], ...] = Field(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 import socket
 import threading
 import uuid
+import zlib
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingress.listening import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from ingress.server import serve
 from tests.ingress.harness import KYB_TOKEN, KYC_TOKEN, make_topics, settings_for, source
 
@@ -130,3 +133,76 @@ def test_bytes_that_are_not_http_are_400(address: tuple[str, int], noise: bytes)
     assert status_of(address, b"X" + noise + b"\r\n\r\n") in {0, 400}
     request = b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}" % PATHS[0].encode()
     assert status_of(address, request) == 200
+
+
+def post(*headers: bytes, path: str = PATHS[0]) -> bytes:
+    """The head of a webhook to the source without a signature."""
+    return b"\r\n".join([b"POST %s HTTP/1.1" % path.encode(), b"Host: x", b"Connection: close", *headers, b"", b""])
+
+
+SIZES = st.sampled_from([b"%x", b"%X", b"0%x", b"%x;a=b", b"%x;" + b"e" * 300])
+CHUNKS = st.lists(st.tuples(SIZES, st.binary(min_size=1, max_size=900)), max_size=6)
+NOISE = st.sampled_from([b"", b"\r\n", b"zz", b"\x00", b"-1\r\n", b"f" * 17, b"0\r\n"])
+CORRUPTIONS = st.none() | st.tuples(st.floats(0, 1), NOISE)
+
+
+@settings(max_examples=100, deadline=None)
+@given(CHUNKS, CORRUPTIONS, st.sampled_from([b"\r\n", b"X-Trailer: y\r\n\r\n", b""]))
+def test_any_chunking_gets_an_answer(
+    address: tuple[str, int], chunks: list[tuple[bytes, bytes]], corruption: tuple[float, bytes] | None, end: bytes
+) -> None:
+    """Chunks of any size, with extensions and trailers: 200 up to the cap; broken or unfinished ones are 400, 408 or 413."""
+    body = b"".join(size % len(data) + b"\r\n" + data + b"\r\n" for size, data in chunks) + b"0\r\n"
+    whole = sum(len(data) for _, data in chunks)
+    if corruption is not None:
+        position = int(corruption[0] * len(body))
+        body = body[:position] + corruption[1] + body[position + 1 :]
+    status = status_of(address, post(b"Transfer-Encoding: chunked") + body + end)
+    assert status in {200, 400, 408, 413}
+    if corruption is None and end:
+        assert status == (200 if whole <= BODY_CAP else 413)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.binary(max_size=BODY_CAP + 50) | st.integers(0, 4_000_000).map(bytes),
+    st.sampled_from(["gzip", "deflate", "raw deflate", "twice"]),
+    st.integers(0, 3),
+    st.floats(0, 1),
+)
+def test_any_packed_body_gets_an_answer(address: tuple[str, int], body: bytes, kind: str, damage: int, where: float) -> None:
+    """Whole, damaged, cut off or a bomb: 200, or 413 when what it becomes is beyond the cap; never more."""
+    raw = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = {
+        "gzip": gzip.compress(body),
+        "deflate": zlib.compress(body),
+        "raw deflate": raw.compress(body) + raw.flush(),
+        "twice": gzip.compress(gzip.compress(body)),
+    }[kind]
+    for _ in range(damage):
+        position = int(where * len(packed))
+        packed = packed[:position] + packed[position + 1 :]
+    encoding = b"deflate" if "deflate" in kind else b"gzip"
+    status = status_of(address, post(b"Content-Encoding: " + encoding, b"Content-Length: %d" % len(packed)) + packed)
+    assert status in {200, 413}
+    if not damage and kind != "twice" and len(packed) <= BODY_CAP:
+        assert status == (200 if len(body) <= BODY_CAP else 413)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2 * MAX_URL_BYTES),
+    st.lists(st.integers(0, MAX_HEADER_BYTES + 500), max_size=6),
+    st.integers(0, 2 * MAX_HEADERS),
+)
+def test_any_head_gets_an_answer(address: tuple[str, int], url_size: int, sizes: list[int], count: int) -> None:
+    """URLs, headers and numbers of headers within the limits are 200; beyond them 414 or 431."""
+    query = "?" + "q" * url_size if url_size else ""
+    headers = [b"X-Long: " + b"v" * size for size in sizes] + [b"X-Many: v"] * count + [b"Content-Length: 2"]
+    status = status_of(address, post(*headers, path=PATHS[0] + query) + b"{}")
+    if len(PATHS[0] + query) > MAX_URL_BYTES:
+        assert status == 414
+    elif max(sizes, default=0) > MAX_HEADER_BYTES or len(headers) + 2 > MAX_HEADERS:
+        assert status == 431
+    else:
+        assert status == 200

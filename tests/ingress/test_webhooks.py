@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 
-from ingress.webhooks import MAX_BYTES_IN_FLIGHT
 from kybstream.privacy import Pseudonymiser
 from schemas.codec import decode
 from schemas.records import WebhookDelivery
@@ -243,20 +242,6 @@ async def test_errors_are_problem_details_without_an_echo(ingress: Ingress) -> N
         assert b"application/problem+json" in raw
         assert b"echo-me" not in raw
         assert b"aiohttp" not in raw
-
-
-async def test_too_much_in_flight_is_refused_before_it_is_read(ingress: Ingress, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound on bytes in flight a webhook is 503 with Retry-After, so that a flood cannot exhaust the memory."""
-    assert MAX_BYTES_IN_FLIGHT > 0
-    monkeypatch.setattr("ingress.webhooks.MAX_BYTES_IN_FLIGHT", 3)
-    _, writer = await asyncio.open_connection(*ingress.address)
-    writer.write(f"POST {KYB} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n1234".encode())
-    await wait_until(lambda: _in_flight(ingress, 4), 5, "the bytes are counted")
-    answer = await ingress.post(KYB)
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
-    writer.close()
-    await wait_until(lambda: _in_flight(ingress, 0), 5, "the bytes are given back")
-    assert (await ingress.post(KYB)).status == 200
 
 
 async def test_large_bodies_survive_the_way(ingress: Ingress) -> None:
