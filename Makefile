@@ -67,3 +67,7 @@ test-pythons: ## the quick tests on the other supported Pythons
 	  $(MAKE) --no-print-directory install PYTHON=$$python VENV=.venv-$$version || exit 1; \
 	  .venv-$$version/bin/python -m pytest -m "not kafka and not stack" || exit 1; \
 	done
+
+.PHONY: bench-core
+bench-core: install ## CPU cost of intake and cases, beside a limit of the same run
+	$(BIN)/python -m bench.pure_core

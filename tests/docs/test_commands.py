@@ -25,6 +25,7 @@ WITH_THE_TUTORIALS_STACK = (
     "docs/how-to/connect-a-provider.md",
     "docs/how-to/detect-signature.md",
     "docs/how-to/join-kyc-to-kyb.md",
+    "docs/how-to/register-links.md",
     "docs/how-to/account-for-deliveries.md",
     "docs/how-to/troubleshoot.md",
     "README.md",  # starts the stack with the very same lines
