@@ -24,6 +24,9 @@ from kybstream.settings import KafkaSettings
 CONNECT_SECONDS = 10.0
 """How long one attempt to connect may take."""
 
+SILENT_SECONDS = 2.0
+"""How long nothing may be acknowledged, although records are sent, before the producer is replaced."""
+
 PROBE_SECONDS = 2.0
 """How often an idle connection is tried, and how long the broker may take to answer."""
 
@@ -68,6 +71,7 @@ class KafkaConnection:
         self._settled = asyncio.Event()  # the attempt under way has succeeded or failed
         self._lost = asyncio.Event()  # the producer is to be replaced
         self._last_ack = 0.0
+        self._silent_since: float | None = None  # the first record since the last acknowledgement was sent then
         self._keeper: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -80,8 +84,17 @@ class KafkaConnection:
         """Begins to connect, in the background; returns at once, whether or not Kafka is there."""
         self._keeper = asyncio.create_task(self._keep_connected(), name="kafka-connection")
 
-    async def produce(self, topic: str, key: bytes, value: bytes, headers: Headers) -> None:
+    async def produce(
+        self, topic: str, key: bytes, value: bytes, headers: Headers, *, ack_timeout_seconds: float | None = None
+    ) -> None:
         """Returns when Kafka has acknowledged the record.
+
+        Args:
+            topic: Where to.
+            key: The record's key.
+            value: The record's value.
+            headers: The record's headers.
+            ack_timeout_seconds: How long to wait; as the connection was made when not given.
 
         Raises:
             UnavailableError: It has not in time, or cannot be reached. The record may be in the topic nevertheless.
@@ -92,13 +105,13 @@ class KafkaConnection:
         started = perf_counter()
         producer = self._producer
         try:
-            async with asyncio.timeout(self._ack_timeout):
+            async with asyncio.timeout(ack_timeout_seconds or self._ack_timeout):
                 while producer is None:
                     producer = await self._connected()
                 future = await producer.send(topic, value, key, headers=headers)
                 await self._acknowledged(future, producer)
         except TimeoutError:
-            if producer is not None and self._last_ack < started:
+            if producer is not None and self._last_ack < started and self._silent_for(started) >= SILENT_SECONDS:
                 # Nothing was acknowledged all the while: not this record is slow, the producer is stuck.
                 self._give_up(producer, "silent")
             raise UnavailableError("Kafka did not acknowledge in time") from None
@@ -110,7 +123,7 @@ class KafkaConnection:
         except KafkaError as error:
             raise UnavailableError(f"Kafka refused ({type(error).__name__})") from None
         now = perf_counter()
-        self._last_ack = now
+        self._last_ack, self._silent_since = now, None
         self._metrics.ack_seconds.observe(now - started)
 
     async def stop(self, seconds: float) -> None:
@@ -142,11 +155,18 @@ class KafkaConnection:
             raise UnavailableError(self._reason or CONNECTING)
         return self._producer
 
+    def _silent_for(self, started: float) -> float:
+        """Seconds without an acknowledgement although records were sent; a short ack_timeout alone is no silence."""
+        if self._silent_since is None or self._silent_since < self._last_ack:
+            self._silent_since = started
+        return perf_counter() - self._silent_since
+
     def _give_up(self, producer: AIOKafkaProducer, reason: str) -> None:
         if producer is self._producer and not self._lost.is_set():
             self._metrics.producers_replaced.inc()
             _log.warning("kafka_producer_replaced", reason=reason)
             self._lost.set()
+            self._silent_since = None
             # From here on records wait for the next producer.
             self._producer = None
             self._settled.clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
+from ingress.spool import Spool
+
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -68,6 +70,36 @@ class IngressMetrics:
             ["tenant", "outcome"],
             registry=self.registry,
         )
+
+        # Worry when it grows while Kafka is up: the disk is the only copy until the spool is drained.
+        self.spool_entries = Gauge("kyb_ingress_spool_entries", "Deliveries in the spool.", registry=self.registry)
+        # Worry above half of ingress.spool_max_bytes: webhooks get 503 when it is full.
+        self.spool_bytes = Gauge("kyb_ingress_spool_bytes", "Bytes of deliveries in the spool.", registry=self.registry)
+        # Worry above 300: Kafka has not taken anything for five minutes.
+        self.spool_oldest_seconds = Gauge(
+            "kyb_ingress_spool_oldest_seconds", "Age of the oldest delivery in the spool.", registry=self.registry
+        )
+        # Worry about any: Kafka refused them for ever; they wait in the spool's file for a person.
+        self.spool_set_aside = Gauge(
+            "kyb_ingress_spool_set_aside", "Deliveries that Kafka will never take.", registry=self.registry
+        )
+        # A steady rate says that Kafka is slower than ingress.ack_timeout_seconds.
+        self.spooled = Counter("kyb_ingress_spooled", "Deliveries that went to the spool.", registry=self.registry)
+        # Follows the one above, later.
+        self.drained = Counter(
+            "kyb_ingress_spool_drained", "Deliveries brought from the spool to Kafka.", registry=self.registry
+        )
+        # Worry about any: the sender got a 503, and nothing was stored.
+        self.spool_refused = Counter(
+            "kyb_ingress_spool_refused", "Deliveries the spool did not take.", ["reason"], registry=self.registry
+        )
+
+    def watch_spool(self, spool: Spool) -> None:
+        """Shows the spool's state at each reading of the metrics."""
+        self.spool_entries.set_function(lambda: spool.stats().depth)
+        self.spool_bytes.set_function(lambda: spool.stats().bytes)
+        self.spool_oldest_seconds.set_function(lambda: spool.stats().oldest_seconds)
+        self.spool_set_aside.set_function(lambda: spool.stats().set_aside)
 
     def render(self) -> bytes:
         """All of them in Prometheus' text format."""

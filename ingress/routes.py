@@ -89,9 +89,10 @@ class Routes:
 
     def _readiness(self) -> web.Response:
         reason = "stopping" if self.stopping else self._publisher.unavailable
-        if reason is None:
-            return _plain(b"ready")
-        return _not_ready(reason)
+        if reason is not None:
+            return _not_ready(reason)
+        degraded = self._publisher.degraded
+        return _plain(b"ready" if degraded is None else f"degraded: {degraded}".encode())
 
 
 def _not_ready(reason: str) -> web.Response:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
@@ -19,10 +20,11 @@ from ingress.publish import Publisher
 from ingress.rejections import RejectionCounts
 from ingress.routes import Routes
 from ingress.sources import Sources
+from ingress.spool import Spool, SpoolEntry, SpoolLimits, drain
 from ingress.webhooks import Webhooks
 from kybstream.encryption import body_encryptor
 from kybstream.errors import ConfigurationError
-from kybstream.settings import Settings
+from kybstream.settings import IngressSettings, Settings
 from schemas.topics import RAW, REJECTIONS
 
 REPORT_SECONDS = 5.0
@@ -30,6 +32,7 @@ REPORT_SECONDS = 5.0
 
 _LAST_REPORT_SECONDS = 2.0
 _CLOSE_SECONDS = 1.0
+_DRAIN_STOP_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +40,7 @@ _log = structlog.get_logger(__name__)
 async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:
     """Takes webhooks until `stop` is set.
 
-    It starts, and answers, without Kafka: webhooks get 503 until Kafka is there.
+    It starts, and answers, without Kafka: webhooks are spooled, or get 503 without a spool, until Kafka is there.
 
     Args:
         settings: `ingress`, `kafka`, `tenants` and `sources` are used.
@@ -47,7 +50,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
 
     Raises:
         ConfigurationError: No source is configured, a signature's settings are wrong, or there is no key to encrypt with.
-        RunError: The port is in use.
+        RunError: The port or the spool's folder is in use.
     """
     sources = Sources(settings)
     encryptor = body_encryptor(settings.encryption)
@@ -60,10 +63,13 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
     connection = KafkaConnection(
         settings.kafka,
         (settings.topic(RAW), settings.topic(REJECTIONS), *LinksApi.topics(settings)),
-        ack_timeout_seconds=settings.ingress.ack_timeout_seconds,
+        ack_timeout_seconds=settings.ingress.ack_timeout,
         metrics=metrics,
     )
-    publisher = Publisher(settings, connection)
+    spool = await _open_spool(settings.ingress)
+    if spool is not None:
+        metrics.watch_spool(spool)
+    publisher = Publisher(settings, connection, spool, metrics)
     # The start is part of the name: two starts within a minute must not give their counts the same id.
     rejections = RejectionCounts(f"{socket.gethostname()}-{secrets.token_hex(4)}", sources.tenants)
     webhooks = Webhooks(
@@ -79,8 +85,14 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
     links = LinksApi(settings, connection, metrics, clock=_now)
     routes = Routes(webhooks, links, publisher, metrics)
     server = HttpServer(routes.answer, on_bad_http=webhooks.count_bad_http)
-    listener, port = await listen(server, settings.ingress.host, settings.ingress.port)
+    try:
+        listener, port = await listen(server, settings.ingress.host, settings.ingress.port)
+    except BaseException:
+        if spool is not None:
+            await spool.close()
+        raise
     connection.start()
+    draining = Draining(spool, publisher.send_spooled, metrics)
     reporting = asyncio.create_task(_report_every_minute(rejections, publisher), name="rejections")
     try:
         host = f"[{settings.ingress.host}]" if ":" in settings.ingress.host else settings.ingress.host
@@ -96,16 +108,48 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
         # 3. The connections are closed, idle or not.
         server.pre_shutdown()
         await server.shutdown(_CLOSE_SECONDS)
-        # 4. Nothing is counted any more: the last minute's counts are final.
+        # 4. The spool is drained no further; what is being sent is waited for.
+        await draining.stop(_DRAIN_STOP_SECONDS)
+        # 5. Nothing is counted any more: the last minute's counts are final.
         reporting.cancel()
         with suppress(asyncio.CancelledError):
             await reporting
         with suppress(Exception):
             async with asyncio.timeout(_LAST_REPORT_SECONDS):
                 await publisher.publish_rejections(rejections.all())
-        # 5. Kafka last. Nobody waits for an acknowledgement any more, so this is short.
+        # 6. Kafka. Nobody waits for an acknowledgement any more, so this is short.
         await connection.stop(_CLOSE_SECONDS)
+        # 7. The spool last: a request that was given up in step 2 may still be on its way there.
+        if spool is not None:
+            await spool.close()
         _log.info("ingress_stopped", unfinished=unfinished)
+
+
+async def _open_spool(ingress: IngressSettings) -> Spool | None:
+    if ingress.spool_dir is None:
+        return None
+    return await Spool.open(Path(ingress.spool_dir), SpoolLimits(max_bytes=ingress.spool_max_bytes))
+
+
+class Draining:
+    """The task that brings spooled deliveries to Kafka; does nothing without a spool."""
+
+    def __init__(self, spool: Spool | None, send: Callable[[SpoolEntry], Awaitable[None]], metrics: IngressMetrics) -> None:
+        self._stop = asyncio.Event()
+        self._task = (
+            asyncio.create_task(drain(spool, send, self._stop, on_progress=metrics.drained.inc), name="drain")
+            if spool is not None
+            else None
+        )
+
+    async def stop(self, seconds: float) -> None:
+        """Ends it, and waits for what is being sent; what is not acknowledged stays in the spool."""
+        self._stop.set()
+        if self._task is None:
+            return
+        await asyncio.wait({self._task}, timeout=seconds)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
 
 async def _report_every_minute(rejections: RejectionCounts, publisher: Publisher) -> None:

@@ -1,4 +1,4 @@
-"""Locks between processes: a data folder belongs to one process, a download is made once.
+"""Locks between processes: a download is made once. A folder of one process alone: `kybstream.folder_lock`.
 
 They are `flock`s: the kernel drops them when the holder ends in any way, so there are no stale locks. The file stays;
 removing it would let two processes hold "the" lock on two different files.
@@ -15,50 +15,7 @@ from pathlib import Path
 
 from kybstream.errors import RunError
 
-LOCK_NAME = ".lock"
 _POLL_SECONDS = 0.1
-
-
-@contextmanager
-def lock_folder(path: Path) -> Iterator[None]:
-    """Makes the folder if need be and keeps it for this process until the block ends.
-
-    Raises:
-        RunError: Another process, named by its id, holds it, or the folder cannot be made.
-    """
-    descriptor = take_folder(path)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def take_folder(path: Path, *, across_exec: bool = False) -> int:
-    """As `lock_folder`, held until the returned descriptor is closed or the process ends.
-
-    Args:
-        path: The folder.
-        across_exec: Keep it for the program this process turns into by `exec`.
-
-    Raises:
-        RunError: As `lock_folder`.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise RunError(f"the data folder {path} cannot be used: {error.strerror}") from None
-    if not _try_lock(descriptor):
-        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise RunError(
-            f"{path} is in use by {f'process {holder}' if holder else 'another process'}",
-            hint="stop that process, or choose another data folder",
-        )
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    os.set_inheritable(descriptor, across_exec)
-    return descriptor
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from deploy.embedded.locks import take_folder
 from deploy.embedded.ports import require_free_port
 from deploy.embedded.readiness import kafka_answers
 from deploy.embedded.supervisor import Child
 from kybstream.errors import KybStreamError, RunError
+from kybstream.folder_lock import take_folder
 
 HOST = "127.0.0.1"
 PURPOSE = "the embedded broker"

@@ -50,6 +50,7 @@ class Stack:
         """What the environment sets over the configuration."""
         values = {
             "KYB_STREAM_WORKER__DATA_DIR": str(self.data_dir.absolute() / "worker"),
+            "KYB_STREAM_INGRESS__SPOOL_DIR": str(self.data_dir.absolute() / "spool"),
             # Static members get their partitions back at once, also after a kill.
             "KYB_STREAM_WORKER__INSTANCE": "embedded",
             "KYB_STREAM_SINK__INSTANCE": "embedded",

@@ -9,12 +9,12 @@ import click
 
 from deploy.embedded.child_log import describe_exit
 from deploy.embedded.configuration import new_configuration, write_configuration
-from deploy.embedded.locks import lock_folder
 from deploy.embedded.stack import Stack, start_stack
 from deploy.embedded.supervisor import Supervisor
 from kybstream.cli import options
 from kybstream.cli.running import run_component
 from kybstream.errors import RunError
+from kybstream.folder_lock import lock_folder
 from kybstream.operations.migrate import migrate
 from kybstream.privacy import make_case_token
 from kybstream.settings import Settings

@@ -25,6 +25,8 @@ UNKNOWN_SOURCE = "unknown"
 """The name under which requests to sources that do not exist are counted."""
 
 _MIN_SECRET_BYTES = 16
+_ACK_SECONDS = 5.0
+_ACK_SECONDS_WITH_SPOOL = 0.2
 KEY_BYTES = 32
 """Of a key-encryption key: AES-256."""
 
@@ -105,9 +107,19 @@ class IngressSettings(_Section):
     public_url: HttpUrl | None = Field(
         default=None, description="how the providers reach the ingress; `http://<host>:<port>` when not set"
     )
-    ack_timeout_seconds: float = Field(
-        default=5.0, gt=0, le=60, description="how long a delivery waits for Kafka's acknowledgement before the 503"
+    ack_timeout_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=60,
+        description="how long a delivery waits for Kafka's acknowledgement before it is spooled, or, without a spool, "
+        "refused with 503; 0.2 with a spool and 5 without one when not set",
     )
+    spool_dir: str | None = Field(
+        default=None,
+        description="a folder of this process's own, on a disk that lasts: deliveries that Kafka does not acknowledge in time "
+        "wait there; without it they get 503",
+    )
+    spool_max_bytes: int = Field(default=1024**3, ge=1024**2, description="what the spool may hold; then 503")
     body_timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a body may take; then 408")
     shutdown_seconds: float = Field(default=5.0, gt=0, le=60, description="how long requests may finish after SIGTERM")
     max_bytes_in_flight: int = Field(
@@ -120,6 +132,13 @@ class IngressSettings(_Section):
         description="CIDRs of proxies whose `X-Forwarded-For` or `Forwarded` tells the address that `allow` looks at; list "
         "only proxies that set one of them on every request",
     )
+
+    @property
+    def ack_timeout(self) -> float:
+        """Seconds to wait for Kafka's acknowledgement."""
+        if self.ack_timeout_seconds is not None:
+            return self.ack_timeout_seconds
+        return _ACK_SECONDS_WITH_SPOOL if self.spool_dir else _ACK_SECONDS
 
     @property
     def base_url(self) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.embedded.locks import lock_folder
 from deploy.embedded.ports import free_port, require_free_port
 from deploy.embedded.supervisor import STOP_SECONDS, Child, Supervisor
 from kybstream.errors import RunError
+from kybstream.folder_lock import lock_folder
 from tests.support.waiting import wait_until
 
 # A child that writes "<name> up" when it serves and "<name> down" when SIGTERM has ended it, after `seconds` of tidying up.
@@ -304,7 +304,7 @@ def test_folder_belongs_to_one_process_and_is_free_after_its_end(tmp_path: Path)
     """A second process is refused with the first one's id; the lock goes with its holder, even a SIGKILLed one."""
     folder = tmp_path / "data"
     code = (
-        "import sys, signal; from pathlib import Path; from deploy.embedded.locks import take_folder\n"
+        "import sys, signal; from pathlib import Path; from kybstream.folder_lock import take_folder\n"
         "take_folder(Path(sys.argv[1])); print('locked', flush=True); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as holder:

@@ -19,9 +19,9 @@ from deploy.embedded.clickhouse.engine import Engine
 from deploy.embedded.clickhouse.exceptions import ClickHouseError
 from deploy.embedded.clickhouse.service import Service
 from deploy.embedded.clickhouse.sessions import SessionRegistry
-from deploy.embedded.locks import lock_folder
 from deploy.embedded.ports import require_free_port
 from kybstream.errors import RunError
+from kybstream.folder_lock import lock_folder
 
 _log = structlog.get_logger(__name__)
 

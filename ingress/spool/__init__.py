@@ -1,0 +1,22 @@
+"""Deliveries that Kafka did not take in time, safe on this host's disk until it does.
+
+`spool.Spool` keeps them, `drainer.drain` brings them to Kafka. May import `kybstream` (but not its `cli`);
+knows nothing of HTTP.
+"""
+
+from ingress.spool.drainer import DrainLimits, drain
+from ingress.spool.entries import SpoolEntry, SpoolStats, StoredEntry
+from ingress.spool.failures import SpoolFailedError, SpoolFullError
+from ingress.spool.spool import Spool, SpoolLimits
+
+__all__ = [
+    "DrainLimits",
+    "Spool",
+    "SpoolEntry",
+    "SpoolFailedError",
+    "SpoolFullError",
+    "SpoolLimits",
+    "SpoolStats",
+    "StoredEntry",
+    "drain",
+]
