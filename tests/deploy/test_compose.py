@@ -172,6 +172,9 @@ def test_the_doors_are_where_the_other_side_looks(services: dict[str, dict[str, 
     assert "http://127.0.0.1:8080/healthz" in services["ingress"]["healthcheck"]["test"][-1]
     data_dir = load_settings(CONFIG_FILE, services["worker"]["environment"]).worker.data_dir
     assert f"worker-state:{data_dir}" in services["worker"]["volumes"]
+    spool_dir = load_settings(CONFIG_FILE, services["ingress"]["environment"]).ingress.spool_dir
+    assert spool_dir == f"{data_dir}/spool"
+    assert f"ingress-spool:{data_dir}" in services["ingress"]["volumes"]
     assert any(f"install --directory --owner 10001 --group 10001 --mode 0750 {data_dir}" in run for run in dockerfile("RUN"))
 
 
@@ -201,7 +204,7 @@ def test_volumes_hold_all_state(services: dict[str, dict[str, Any]]) -> None:
     """Each named volume is declared, and each of the three is used once."""
     declared = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))["volumes"]
     used = [mount.split(":")[0] for service in services.values() for mount in service["volumes"] if isinstance(mount, str)]
-    assert sorted(used) == sorted(declared) == ["clickhouse-data", "kafka-data", "worker-state"]
+    assert sorted(used) == sorted(declared) == ["clickhouse-data", "ingress-spool", "kafka-data", "worker-state"]
     assert f"kafka-data:{services['kafka']['environment']['KAFKA_LOG_DIRS']}" in services["kafka"]["volumes"]
     assert len(base64.urlsafe_b64decode(services["kafka"]["environment"]["CLUSTER_ID"] + "==")) == 16
 
