@@ -201,7 +201,7 @@ def test_what_runs_on_is_watched_restarted_and_stopped_in_peace(services: dict[s
 
 
 def test_volumes_hold_all_state(services: dict[str, dict[str, Any]]) -> None:
-    """Each named volume is declared, and each of the three is used once."""
+    """Each named volume is declared, and used once."""
     declared = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))["volumes"]
     used = [mount.split(":")[0] for service in services.values() for mount in service["volumes"] if isinstance(mount, str)]
     assert sorted(used) == sorted(declared) == ["clickhouse-data", "ingress-spool", "kafka-data", "worker-state"]
