@@ -58,11 +58,10 @@ def build_app(settings: Settings) -> tuple[BatchApp, BatchTable]:
     )
     names = TopicNames(settings.kafka.topic_prefix)
     rules = policies(settings)
-    app.batch_agent(
-        app.batch_topic(names.raw, names.links),
-        app.batch_table(INTAKE_TABLE),
-        IntakeProcess(rules, names, body_decryptor(settings.encryption)),
-    )
+    deliveries_and_links = app.batch_topic(names.raw, names.links)
+    intake = IntakeProcess(rules, names, body_decryptor(settings.encryption))
+    # Two topics: their order among each other may differ after a kill, so what was told must follow from what is remembered.
+    app.batch_agent(deliveries_and_links, app.batch_table(INTAKE_TABLE), intake, retells=True)
     cases = app.batch_table(CASES_TABLE)
     app.batch_agent(app.batch_topic(names.case_events), cases, CasesProcess(rules, names))
     return app, cases

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -9,6 +12,7 @@ import click
 from kybstream.cli import options
 from kybstream.cli.running import ready_marker, run_component
 from kybstream.settings import load_settings
+from streams.batching import StopTimeoutError
 from streams.worker import run_worker
 
 
@@ -18,5 +22,17 @@ from streams.worker import run_worker
 def command(config_path: Path | None, ready_file: Path | None) -> None:
     """Run the Faust worker: deduplicates deliveries and joins them into cases."""
     settings = load_settings(config_path)
-    with ready_marker(ready_file) as ready:
-        run_component(lambda stop: run_worker(settings, stop=stop, ready=ready))
+
+    async def component(stop: asyncio.Event) -> None:
+        with ready_marker(ready_file) as ready:
+            try:
+                await run_worker(settings, stop=stop, ready=ready)
+            except StopTimeoutError as error:
+                # Faust swallows cancellation, so an orderly end could take for ever; nothing is lost by this one.
+                click.echo(f"error: {error.message}", err=True)
+                with suppress(FileNotFoundError):
+                    if ready_file is not None:
+                        ready_file.unlink()
+                os._exit(error.exit_code)
+
+    run_component(component)

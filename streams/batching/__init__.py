@@ -12,6 +12,7 @@ May import `kybstream`, Faust, aiokafka and rocksdict; knows nothing of deliveri
 from streams.batching.app import BatchApp
 from streams.batching.changelog import ChangelogTopic, changelog_topic
 from streams.batching.errors import (
+    AssignmentError,
     ChangelogConflictError,
     RecordTooLargeError,
     StateLockedError,
@@ -24,6 +25,7 @@ from streams.batching.runner import run
 from streams.batching.table import BatchTable
 
 __all__ = [
+    "AssignmentError",
     "BatchApp",
     "BatchResult",
     "BatchTable",

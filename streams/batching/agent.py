@@ -62,10 +62,11 @@ class BatchAgent:
     because they share that partition of the table; different partition numbers overlap. An exception ends the app.
     """
 
-    def __init__(self, app: BatchApp, table: BatchTable, process: Process) -> None:
+    def __init__(self, app: BatchApp, table: BatchTable, process: Process, *, retells: bool) -> None:
         self._app = app
         self._table = table
         self._process = process
+        self._retells = retells
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._running: set[asyncio.Task[None]] = set()
 
@@ -96,11 +97,14 @@ class BatchAgent:
                 if not (self._app.consumer.flow_active and effects.current()) or self._app.should_stop:
                     return
                 records = [_record(raw) for raw in message.value]
-                if not await run_batch(message.partition, records, self._process, effects):
+                if not await run_batch(message.partition, records, self._process, effects, retells=self._retells):
                     log.info("batch_abandoned", topic=message.topic, partition=message.partition, end=message.offset)
         except Exception as error:
             log.exception("batch_failed", topic=message.topic, partition=message.partition, first=message.value[0].offset)
             await self._app.crash(error)
+        finally:
+            if not message.acked:
+                self._app.consumer.forget(message)
 
 
 def _record(raw: Any) -> Record:

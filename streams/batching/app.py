@@ -146,7 +146,9 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         self.batched_topics.add(table.changelog_topic_name)
         return table
 
-    def batch_agent(self, source: Any, table: BatchTable, process: Process, *, name: str | None = None) -> None:
+    def batch_agent(
+        self, source: Any, table: BatchTable, process: Process, *, name: str | None = None, retells: bool = False
+    ) -> None:
         """Run `process` over the batches of `source` with the state of `table`; a table belongs to one agent.
 
         Args:
@@ -154,8 +156,10 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
             table: The agent's state.
             process: The pure part; see `records.Process`.
             name: The agent's name in Faust's logs; the table's, by default.
+            retells: Whether `process` says the same again for what its state knows; see `steps`.
         """
-        agent = BatchAgent(self, table, process)
+        table.source_topics |= set(source.topics)
+        agent = BatchAgent(self, table, process, retells=retells)
         self._batch_agents.append(agent)
         self.agent(source, name=name or f"{table.name}-agent", concurrency=1)(agent.consume)
 
@@ -191,8 +195,8 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
             self._consumer.close_unused_loop()
 
     def expected_partitions(self) -> dict[str, int]:
-        """Return the number of partitions each source topic must have."""
-        return dict.fromkeys(sorted(self.source_topics), self._partitions)
+        """Return the number of partitions each source topic and changelog must have."""
+        return dict.fromkeys(sorted(self.batched_topics), self._partitions)
 
     # -- hooks of Faust
 
@@ -207,6 +211,14 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         """Say when the batches that had begun are done and committed; only connections are left to close then."""
         await super().on_stop()
         self.at_rest.set()
+
+    async def _stop_consumer(self) -> None:
+        """Finish and commit; but not after a crash, which ends the consumer's thread: the commit would wait for it in vain."""
+        if not self.crashed:
+            await super()._stop_consumer()
+
+    def _on_rebalance_when_stopped(self) -> None:
+        """Do nothing: Faust would close the connections, over which the stop has yet to commit."""
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)

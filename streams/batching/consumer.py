@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 FETCH_SECONDS = 1.0
 """How long one fetch waits for records; also how long a stop may have to wait for it."""
 
+THREAD_SECONDS = 0.5
+"""How long a stop may block the event loop for the consumer's thread to end."""
+
 REBALANCE_PAUSE_SECONDS = 0.01
 """Between fetches at the end of a rebalance, so that they do not spin."""
 
@@ -48,11 +51,15 @@ class BatchMessage(ConsumerMessage):  # type: ignore[misc] # Faust publishes no 
 
 
 class _DaemonThread(WorkerThread):  # type: ignore[misc] # mode publishes no types we follow
-    """A consumer thread that does not keep a finished process alive when its broker does not answer."""
+    """A consumer thread that neither keeps a finished process alive nor blocks the event loop for ever."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.daemon = True
+
+    def stop(self) -> None:
+        """Wait briefly for the thread's end; mode would block the event loop, for which the thread may be waiting."""
+        self.is_stopped.wait(THREAD_SECONDS)
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no types
@@ -170,6 +177,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         notify(self._waiting_for_ack)
         return True
 
+    def forget(self, message: BatchMessage) -> None:
+        """Note that a batch was abandoned: nobody need wait for it, and its range stays uncommitted.
+
+        Faust would wait until the message is garbage, but a stream keeps its latest event, so rebalances and stops hung.
+        """
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         yield from super()._filter_tps_with_pending_acks(topics)
         for tp in self._ranges.pending():
@@ -205,6 +220,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         self._aligned.clear()
         self._progress_at.clear()
         await super().perform_seek()
+
+    async def on_stop(self) -> None:
+        """Finish and commit; but not after a crash, see `BatchApp._stop_consumer`."""
+        if not self.app.crashed:
+            await super().on_stop()
 
     def close_unused_loop(self) -> None:
         """Close the event loop of a consumer thread that was made and never started."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from kybstream.errors import ConfigurationError, RunError
 
 
+class AssignmentError(RunError):
+    """Partitions were assigned without their state: going on would process them as if nothing had ever been seen."""
+
+
 class ChangelogConflictError(RunError):
     """Somebody else wrote to a changelog partition this process owns, so its state may no longer be the truth."""
 

@@ -53,6 +53,7 @@ METHODS = (
     Method(f"{_DRIVER}:AIOKafkaConsumerThread._seek_wait", "consumer, partitions", "sets _read_offset", "9d221e816d94"),
     Method(f"{_DRIVER}:Consumer._new_consumer_thread", "", "replaced: a daemon thread", "0870ec53dea7"),
     Method("mode.threads:WorkerThread.__init__", "service, kwargs", "extended: a daemon thread"),
+    Method("mode.threads:WorkerThread.stop", "", "replaced: it blocks the event loop", "c80d8f1597fa"),
     Method("mode.services:Service.wait_first", "coros, timeout", "a delivery ends when the flow stops"),
     Method("faust.types.tuples:ConsumerMessage.on_final_ack", "consumer", "overridden: finishes a range", "45d670b6a8ac"),
     Method(
@@ -90,7 +91,10 @@ METHODS = (
     Method(f"{_APP}._new_producer_transport", "", "replaced: our producer", "eb3b4aa6a896"),
     Method(f"{_APP}._on_partitions_revoked", "revoked", "stops the flow, waits, commits", "d5c895bbe57d"),
     Method(f"{_APP}._on_partitions_assigned", "assigned, generation_id", "tables, then recovery", "de932b7927db"),
-    Method(f"{_APP}._stop_consumer", "", "stops the flow, waits, commits", "55854a5de12c"),
+    Method(f"{_CONSUMER}.on_stop", "", "extended: not after a crash", "45b1d2210ce2"),
+    Method(f"{_APP}._stop_consumer", "", "extended: not after a crash; stops the flow, waits, commits", "55854a5de12c"),
+    Method(f"{_APP}._on_rebalance_when_stopped", "", "replaced: it would close the connections", "1b172d9af8ff"),
+    Method("faust.topics:Topic.maybe_declare", "", "creates a changelog that is missing"),
     Method(f"{_APP}.create_event", "key, value, headers, message", "called by the schema"),
     Method(f"{_APP}.on_started", "", "extended; waits for recovery", "c03627f2dc44"),
     Method(

@@ -77,8 +77,14 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
             raise TopicMismatchError(f"topic {topic} does not exist", hint="run: kyb-stream migrate") from error
 
     async def on_start(self) -> None:
-        """Connect, and refuse to run on topics whose partitions do not match the tables."""
+        """Connect, create changelogs that are missing, and refuse topics whose partitions do not match the tables.
+
+        All this before the consumer joins its group: a changelog that the group's leader does not know of yet is left out of
+        the assignment, and a static member would get the same assignment again after a kill.
+        """
         await super().on_start()
+        for table in self.app.tables.values():
+            await table.changelog_topic.maybe_declare()
         for topic, expected in self.app.expected_partitions().items():
             found = await self.partition_count(topic)
             if found != expected:

@@ -15,6 +15,9 @@ log = structlog.get_logger(__name__)
 STOP_SECONDS = 6.0
 """How long a stop may take for one fetch, the batches that have begun and a last commit."""
 
+CRASH_SECONDS = 2.0
+"""The same after a crash, when the consumer's thread has gone and a last commit may wait for it in vain."""
+
 CLOSE_SECONDS = 2.0
 """How long closing the connections may take after that."""
 
@@ -47,7 +50,7 @@ async def run(app: BatchApp, stop: asyncio.Event, *, stop_seconds: float = STOP_
         for task in (starting, stopping, crashed):
             task.cancel()
         results = await asyncio.gather(starting, stopping, crashed, return_exceptions=True)
-    failure = app.crash_reason or next((r for r in results if isinstance(r, Exception)), None)
+    failure: BaseException | None = app.crash_reason or next((r for r in results if isinstance(r, Exception)), None)
     if isinstance(failure, KybStreamError):
         raise failure
     if failure is not None:
@@ -74,14 +77,19 @@ async def _stop(app: BatchApp, seconds: float) -> None:
     # Not wait_for: mode swallows cancellation while it stops its children, so waiting for that could take for ever.
     stopping = asyncio.create_task(app.stop())
     at_rest = asyncio.create_task(app.at_rest.wait())
+    seconds = min(seconds, CRASH_SECONDS) if app.crashed else seconds
     await asyncio.wait({stopping, at_rest}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     at_rest.cancel()
     done, _ = await asyncio.wait({stopping}, timeout=CLOSE_SECONDS)
     app.abandon()
     if done:
-        stopping.result()
-    elif app.at_rest.is_set():
-        # Faust's consumer thread can wait for ever for a rebalance that the stop has cut off. All is committed by then.
+        # After a crash, the last commit can find its thread gone; what made the app crash matters more than that.
+        failure = None if stopping.cancelled() else stopping.exception()
+        if failure is not None and app.crash_reason is None:
+            raise failure
+    elif app.at_rest.is_set() or app.crash_reason is not None:
+        # Faust's consumer thread can wait for ever for a rebalance that the stop has cut off. All is committed by then;
+        # or the app crashed, which is what the caller should hear of.
         log.warning("connections_left_open", seconds=CLOSE_SECONDS)
     else:
         log.error("worker_stop_timed_out", seconds=seconds)

@@ -10,6 +10,12 @@ Why this order: a kill between any two of them repeats the batch, and each repet
 "seen" implies that the outputs exist (2 before 3 and 4); a local store is never ahead of its changelog (3 before 4), so
 that another worker recovers no less than this one had; a committed offset implies all of it (5 last). Measured with
 outputs and changelog sent side by side instead: 12,250 of 200,000 outputs lost in five kills.
+
+A process that *retells* takes step 3 before step 2. Retelling means: for a record that its state already knows as taken, it
+says again, byte for byte, what it said the first time; so state without outputs heals itself when the batch is repeated. Such a
+process may read several topics, whose order among each other is not the same after a kill; outputs that were told before the
+state would then be told again otherwise, and both would stand. A process that is silent about what it knows must not take this
+order: it would lose its outputs.
 """
 
 from __future__ import annotations
@@ -42,8 +48,17 @@ class Effects(Protocol):
         """Allow the batch's offset range to be committed."""
 
 
-async def run_batch(partition: int, records: Sequence[Record], process: Process, effects: Effects) -> bool:
+async def run_batch(
+    partition: int, records: Sequence[Record], process: Process, effects: Effects, *, retells: bool = False
+) -> bool:
     """Run one batch through the numbered steps of this module.
+
+    Args:
+        partition: The partition number.
+        records: Of one topic, in offset order.
+        process: The pure part.
+        effects: What it does to the world.
+        retells: Whether `process` says the same again for what its state knows; step 3 is then taken before step 2.
 
     Returns:
         False if a rebalance took the partition meanwhile: the batch was left unacknowledged, and whoever owns the partition
@@ -54,16 +69,19 @@ async def run_batch(partition: int, records: Sequence[Record], process: Process,
     """
     # 1. Compute.
     result: BatchResult = process(partition, records, effects.reader())
-    # 2. Outputs.
-    if result.outputs:
-        await effects.send_outputs(result.outputs)
+    offset = 0
+    for outputs in (False, True) if retells else (True, False):
+        if outputs and result.outputs:
+            # 2. Outputs.
+            await effects.send_outputs(result.outputs)
+        elif not outputs and result.writes:
+            # 3. Changelog.
+            offset = await effects.append_changelog(result.writes)
+        else:
+            continue
         if not effects.current():
             return False
     if result.writes:
-        # 3. Changelog.
-        offset = await effects.append_changelog(result.writes)
-        if not effects.current():
-            return False
         # 4. Local store.
         effects.write_store(result.writes, offset)
     # 5. Acknowledge.

@@ -10,6 +10,7 @@ import faust.stores.base
 import structlog
 from faust.types import TP
 
+from streams.batching.errors import AssignmentError
 from streams.batching.state import NO_OFFSET, open_state
 
 log = structlog.get_logger(__name__)
@@ -49,9 +50,19 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
     # -- assignment
 
     async def on_rebalance(self, assigned: set[TP], _revoked: set[TP], _new: set[TP], _generation_id: int = 0) -> None:
-        """Let go of lost partitions and compare new ones with their changelog, before Faust recovers them."""
+        """Let go of lost partitions and compare new ones with their changelog, before Faust recovers them.
+
+        Raises:
+            AssignmentError: if a source partition came without its changelog; Faust then ends the app.
+        """
         topic = self.table.changelog_topic_name
         mine = {tp.partition for tp in assigned if tp.topic == topic}
+        stateless = {tp for tp in assigned if tp.topic in self.table.source_topics and tp.partition not in mine}
+        if stateless:
+            raise AssignmentError(
+                f"assigned {len(stateless)} source partitions of table {self.table_name} without their changelog {topic}",
+                hint="stop the worker for longer than its session timeout, so that the group forgets this assignment",
+            )
         self.recovered = frozenset()
         for partition in self._assigned - mine:
             self.local.release(partition)

@@ -35,7 +35,14 @@ class BatchTable(faust.Table):  # type: ignore[misc] # Faust publishes no types
     """Keys and values as bytes, per partition number. Made by `BatchApp.batch_table`.
 
     An application reads it with `scan` and `owned_partitions`; only an agent's batches change it.
+
+    Attributes:
+        source_topics: What its agent reads: these topics and the changelog are assigned by partition number, together.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.source_topics: set[str] = set()
+        super().__init__(*args, **kwargs)
 
     @property
     def changelog(self) -> ChangelogTopic:

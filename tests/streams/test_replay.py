@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kybstream.ids import derived_id
 from kybstream.privacy import make_case_token
 from schemas.codec import decode_any
+from schemas.links import make_link
 from schemas.records import Case, DeadLetter, Delivery, Event, Link
 from streams.batching.records import Output
 from streams.batching.records import Record as KafkaRecord
@@ -187,3 +188,23 @@ def test_when_a_link_is_read_makes_no_difference_to_the_cases(data: st.DataObjec
     for link in registered:
         mixed.insert(data.draw(st.integers(0, len(mixed))), link)
     assert ending(mixed) == ending(raw + registered)
+
+
+def test_what_was_told_follows_from_what_is_remembered() -> None:
+    """A kill after the state was written, and a link that is read before the callback then: one case has the result.
+
+    The callback was remembered as unlinked, and nothing of it told. Read again after the link, it is told to the case of its
+    own once more, the link moves it, and that case ends.
+    """
+    door = Door()
+    callback = door.record(door.delivery(kyc_body()))
+    registered = link_record(make_link("acme", SERVICE_ID, subject_of(kyc_body()), expected_subjects=None, registered_at=START))
+    process, state, told = IntakeProcess(POLICIES, NAMES), DictState(), Told()
+    state.write(process(0, [callback], state).writes)  # killed before the outputs
+    for record in (registered, callback, registered):
+        result = process(0, [record], state)
+        state.write(result.writes)
+        told.outputs += result.outputs
+    cases = told.cases()
+    assert cases[f"acme/{SERVICE_ID}"].kyc_status == "success"
+    assert cases[f"acme/kyc:{subject_of(kyc_body())}"].outcome == "merged"

@@ -1,0 +1,241 @@
+"""`kyb-stream dev`: starts, greets, stops and starts again, and leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from deploy.embedded.readiness import accepts_connections
+from kybstream.errors import KybStreamError
+from kybstream.settings import load_settings
+from sinks.query import Value, query
+from tests.cli.commands import failed_clearly
+from tests.end_to_end.bodies import kyb
+from tests.support.stack import (
+    COMPONENTS,
+    GREETING,
+    Background,
+    Finished,
+    Ports,
+    environment,
+    kyb_stream,
+    post,
+    write_stack_configuration,
+)
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.stack
+
+STOP_SECONDS = 10.0
+StartDev = Callable[..., Background]
+
+
+@pytest_asyncio.fixture
+async def dev(tmp_path: Path) -> AsyncIterator[StartDev]:
+    """Starts `kyb-stream dev` with these arguments and settings in the environment."""
+    started: list[Background] = []
+
+    def start(*arguments: str, **env: str) -> Background:
+        log = tmp_path / f"dev-{len(started)}.log"
+        started.append(Background("dev", *arguments, log=log, env=env, cwd=tmp_path))
+        return started[-1]
+
+    yield start
+    for process in started:
+        await process.close()
+
+
+@pytest.fixture
+def ports() -> Ports:
+    """Where the stack is to listen."""
+    return Ports.free()
+
+
+async def stopped(process: Background, children: list[psutil.Process], ports: Ports) -> int:
+    """Waits until `dev` has ended; nothing it had started may be left. Returns the exit code."""
+    code = await process.ended()
+    left = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert left == []
+    for port in (ports.kafka, ports.clickhouse, ports.ingress):
+        assert not await accepts_connections("127.0.0.1", port)
+    return code
+
+
+def told(process: Background) -> Finished:
+    """What `dev` told, as of a finished command."""
+    return Finished(process.exit_code or 0, "", process.output)
+
+
+async def row(ports: Ports, sql: str) -> list[Value]:
+    """The first row of an answer; empty while there is none."""
+    settings = load_settings(None, ports.overrides)
+    try:
+        answer = await query(settings.clickhouse, sql)
+    except KybStreamError:
+        return []
+    return list(answer.rows[0]) if answer.rows else []
+
+
+async def test_dev_greets_stops_on_ctrl_c_and_finds_its_data_again(tmp_path: Path, dev: StartDev, ports: Ports) -> None:
+    """What it prints works when pasted; Ctrl-C stops all within 10 s; the next start knows every case and every event."""
+    config = write_stack_configuration(tmp_path / "kyb-stream.toml", ports)
+    arguments = ("--data-dir", "data", "--config", str(config))
+    first = dev(*arguments)
+    greeting = await first.printed(GREETING)
+    urls = [f"http://127.0.0.1:{ports.ingress}/webhooks/{name}/token-of-the-source-{name}" for name in ("kyb", "kyc")]
+    assert all(f"{url}\n" in greeting for url in urls)
+    assert f"ClickHouse: http://127.0.0.1:{ports.clickhouse} (user default, no password, database kyb)\n" in greeting
+    assert len({child.pid for child in map(first.child, COMPONENTS)}) == len(COMPONENTS)
+
+    [curl] = [line.strip() for line in greeting.splitlines() if line.startswith("  curl ")]
+    [ask] = [line.strip() for line in greeting.splitlines() if line.startswith("  kyb-stream sql ")]
+    sent = await paste(curl)
+    assert sent.startswith("HTTP/1.1 200 OK")
+    assert sent.endswith("ok")
+    # A case whose body the next start gets again.
+    again = kyb("kept-case", "service_initiated")
+    assert (await post(urls[0], again)).status == 200
+
+    async def asked() -> bool:
+        return "667ab56f0e4e6520880" in (shown := await paste(ask)) and "kept-case" in shown
+
+    await wait_until(asked, 10, "both cases are shown")
+
+    taken = await kyb_stream("dev", *arguments, cwd=tmp_path)
+    assert failed_clearly(taken, 1, f"data is in use by process {first.pid}")
+
+    children = first.children()
+    began = time.monotonic()
+    first.send(signal.SIGINT)
+    assert await stopped(first, children, ports) == 0
+    assert time.monotonic() - began < STOP_SECONDS
+    assert "Traceback" not in first.output
+    assert first.output.endswith("stopping\n")
+
+    second = dev(*arguments)
+    await second.printed(GREETING)
+    assert await row(ports, "SELECT outcome, version FROM current_cases WHERE case_id = 'kept-case'") == ["open", 1]
+    delivery_id = (await post(urls[0], again)).delivery_id
+
+    async def judged() -> bool:
+        return await row(ports, f"SELECT verdict FROM deliveries WHERE delivery_id = '{delivery_id}'") == ["duplicate"]  # noqa: S608
+
+    await wait_until(judged, 5, "the duplicate is known as one")
+    children = second.children()
+    second.send(signal.SIGTERM)
+    assert await stopped(second, children, ports) == 0
+
+
+async def paste(line: str) -> str:
+    """What bash shows for a line."""
+    env = environment()
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    done = await asyncio.to_thread(
+        subprocess.run, ["bash", "-c", line], check=True, capture_output=True, text=True, env=env, timeout=30
+    )
+    return done.stdout
+
+
+async def test_dev_writes_a_configuration_of_its_own_and_stops_when_a_child_dies(
+    tmp_path: Path, dev: StartDev, ports: Ports
+) -> None:
+    """Random tokens, readable by its owner only, used from then on. A dead child ends all, with one sentence."""
+    first = dev("--data-dir", "data", **ports.overrides)
+    greeting = await first.printed(GREETING)
+    path = tmp_path / "data" / "kyb-stream.toml"
+    assert greeting.startswith("wrote data/kyb-stream.toml\n")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    settings = load_settings(path, {})
+    assert (settings.ingress.port, settings.clickhouse.url) == (8080, "http://127.0.0.1:8123")
+    assert settings.kafka.bootstrap_servers == "127.0.0.1:9092"
+    tokens = [source.token for source in settings.sources]
+    assert len(set(tokens)) == 2
+    url = f"http://127.0.0.1:{ports.ingress}/webhooks/kyb/{tokens[0]}"
+    assert url in greeting
+    assert (await post(url, kyb("x", "service_initiated"))).status == 200
+
+    children = first.children()
+    first.child("sink").kill()
+    assert await stopped(first, children, ports) == 1
+    assert failed_clearly(told(first), 1, "the sink ended with signal SIGKILL; everything was stopped")
+    assert "hint: Its log is " in first.output
+
+    # The next start takes the same file; it stops before anything runs, since a port is in use.
+    async with occupied(ports.ingress):
+        second = dev("--data-dir", "data", **ports.overrides)
+        assert await stopped_before_it_ran(second) == 1
+    assert "wrote" not in second.output
+    assert [source.token for source in load_settings(path, {}).sources] == tokens
+
+
+async def test_dev_leaves_nothing_when_it_is_killed(tmp_path: Path, dev: StartDev, ports: Ports) -> None:
+    """SIGKILL gives it no chance to stop anything; its children end all the same."""
+    config = write_stack_configuration(tmp_path / "kyb-stream.toml", ports)
+    process = dev("--data-dir", "data", "--config", str(config))
+    await process.printed("starting the ingress")
+    children = process.children()
+    assert len(children) >= 2
+    process.send(signal.SIGKILL)
+    await process.ended()
+
+    def gone() -> bool:
+        return not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+    await wait_until(gone, STOP_SECONDS, "no child is left")
+
+
+@pytest.mark.parametrize("which", ["ingress", "clickhouse", "kafka"])
+async def test_dev_names_a_port_in_use(tmp_path: Path, dev: StartDev, ports: Ports, which: str) -> None:
+    """Before anything is left running."""
+    config = write_stack_configuration(tmp_path / "kyb-stream.toml", ports)
+    port = getattr(ports, which)
+    async with occupied(port):
+        process = dev("--data-dir", "data", "--config", str(config))
+        assert await stopped_before_it_ran(process) == 1
+    purpose = {"ingress": "the ingress", "clickhouse": "ClickHouse", "kafka": "the embedded broker"}[which]
+    assert failed_clearly(told(process), 1, f"port {port} for {purpose}", "is in use")
+
+
+async def test_dev_names_a_child_that_does_not_start(tmp_path: Path, dev: StartDev, ports: Ports) -> None:
+    """Here the worker, whose folder is a file; everything that had started is stopped."""
+    config = write_stack_configuration(tmp_path / "kyb-stream.toml", ports)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "worker").write_text("in the way")
+    process = dev("--data-dir", "data", "--config", str(config))
+    await process.printed("starting the worker")
+    children = process.children()
+    assert await stopped(process, children, ports) == 1
+    assert failed_clearly(told(process), 1, "worker ended with exit code 1: error: ", "worker")
+    assert f"hint: its log is {data / 'logs' / 'worker.log'}" in process.output
+
+
+async def test_dev_refuses_addresses_of_other_machines(tmp_path: Path) -> None:
+    """It could not listen there."""
+    config = write_stack_configuration(tmp_path / "kyb-stream.toml", Ports.free())
+    env = {"KYB_STREAM_CLICKHOUSE__URL": "http://clickhouse.example:8123"}
+    done = await kyb_stream("dev", "--data-dir", "data", "--config", str(config), env=env, cwd=tmp_path)
+    assert failed_clearly(done, 2, "clickhouse.url is not an address of that kind")
+
+
+async def stopped_before_it_ran(process: Background) -> int:
+    """Waits for the end of a `dev` that cannot start."""
+    return await process.ended(30)
+
+
+@asynccontextmanager
+async def occupied(port: int) -> AsyncIterator[None]:
+    """Somebody else listens on a port."""
+    async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", port):
+        yield
