@@ -41,7 +41,7 @@ lint: install ## style, types and the one-way rule
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache --quiet
+	$(BIN)/lint-imports --no-cache
 
 .PHONY: format
 format: install ## let ruff put style right

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -28,11 +27,14 @@ def command(config_path: Path | None, ready_file: Path | None) -> None:
             try:
                 await run_worker(settings, stop=stop, ready=ready)
             except StopTimeoutError as error:
-                # Faust swallows cancellation, so an orderly end could take for ever; nothing is lost by this one.
-                click.echo(f"error: {error.message}", err=True)
-                with suppress(FileNotFoundError):
-                    if ready_file is not None:
-                        ready_file.unlink()
-                os._exit(error.exit_code)
+                _leave(error, ready_file)
 
     run_component(component)
+
+
+def _leave(error: StopTimeoutError, ready_file: Path | None) -> None:
+    """Ends the process at once: Faust swallows cancellation, so an orderly end could take for ever. Nothing is lost by it."""
+    click.echo(f"error: {error.message}", err=True)
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+    os._exit(error.exit_code)
