@@ -1,7 +1,8 @@
 """CPU cost of the pure core: intake and cases over deliveries in memory, beside a limit measured in the same run.
 
 The limit is what no worker can do without: reading the raw record and writing one record of the same size. One thread, no
-Kafka, no state on disk. `make bench-core` runs it; it prints records a second, microseconds a record, and the ratio to the limit.
+Kafka, no state on disk. `make bench-core` runs it; it prints records a second, microseconds a record, and the ratio to the
+limit.
 """
 
 from __future__ import annotations
