@@ -325,7 +325,7 @@ def test_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     """A file in the way is named."""
     (tmp_path / "file").touch()
     with (
-        pytest.raises(RunError, match=r"the data folder .*/file/data cannot be used: Not a directory"),
+        pytest.raises(RunError, match=r"the folder .*/file/data cannot be used: Not a directory"),
         lock_folder(tmp_path / "file" / "data"),
     ):
         pass
