@@ -11,6 +11,7 @@ import traceback
 
 import click
 
+from kybstream.cli.exit_codes import INTERRUPTED
 from kybstream.errors import KybStreamError
 from kybstream.telemetry import configure_logging
 
@@ -34,8 +35,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 SERVERS = frozenset({"ingress", "worker", "sink", "embedded"})
 """Commands whose log is their output; the others talk to a person, who sees warnings only."""
-
-INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):

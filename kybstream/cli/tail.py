@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import aclosing
 from pathlib import Path
+from types import FrameType
 
 import click
 
 from kybstream.cli import options
+from kybstream.cli.exit_codes import INTERRUPTED
 from kybstream.errors import UsageError
 from kybstream.operations.tail import tail_line
 from kybstream.operations.topic_reader import read_topic
@@ -32,7 +36,14 @@ def command(topic: str, limit: int | None, config_path: Path | None, *, from_beg
     if known is None:
         names = ", ".join(each.suffix.rpartition(".v")[0] for each in ALL_TOPICS)
         raise UsageError(f"there is no topic {topic}", hint=f"One of: {names}")
+    # A reader without a group has nothing to leave in order, and a client may swallow a cancellation: end at once.
+    signal.signal(signal.SIGINT, _leave)
     asyncio.run(_tail(settings, settings.topic(known.suffix), limit, from_beginning=from_beginning, follow=not no_follow))
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    # Each line was flushed as it was printed.
+    os._exit(INTERRUPTED)
 
 
 async def _tail(settings: Settings, topic: str, limit: int | None, *, from_beginning: bool, follow: bool) -> None:
