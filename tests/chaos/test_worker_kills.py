@@ -23,7 +23,9 @@ from tests.chaos.production import Production, production
 from tests.support.stack import kyb_stream
 
 LONG = os.environ.get("KYB_STREAM_CHAOS") == "long"
-SEED = int(os.environ.get("KYB_STREAM_CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
+SEED = int(os.environ.get("KYB_STREAM_CHAOS_SEED") or (random.SystemRandom().randrange(1_000_000) if LONG else 2))
+"""The short form plays the same histories each time, killed at other moments of the machine; the long form explores."""
+
 CASES, WORKER_KILLS, SINK_KILLS = (2_700, 20, 8) if LONG else (310, 5, 2)
 RATE = 150.0
 """Deliveries a second: so that most of the kills come while more is sent."""
