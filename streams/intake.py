@@ -94,7 +94,7 @@ def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) 
 def _read(delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[JsonObject, str]:
     """The body, and the entity it is about."""
     if delivery.body_key_id is not None:
-        raise QuarantineError(ENCRYPTED, "this version has no key to read the body with")
+        raise QuarantineError(ENCRYPTED, "the body must be decrypted before it is judged")
     try:
         body = read_body(delivery.body)
     except UnreadableBodyError as error:
