@@ -73,3 +73,7 @@ test-pythons: ## the quick tests on the other supported Pythons
 .PHONY: bench-core
 bench-core: install ## CPU cost of intake and cases, beside a limit of the same run
 	$(BIN)/python -m bench.pure_core
+
+.PHONY: bench-ingress
+bench-ingress: install ## requests/s and percentiles of the ingress, beside bare aiohttp; needs wrk (apt-get install wrk), Java and Maven
+	$(BIN)/python -m bench.door

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from aiohttp import StreamReader
 
-from ingress.metrics import IngressMetrics
-
 _GZIP = frozenset({"gzip", "x-gzip"})
 _DEFLATE = "deflate"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
@@ -36,12 +34,10 @@ class InFlight:
     """Bytes of bodies that the server holds, over all requests.
 
     Attributes:
-        metrics: Where the sum is shown.
         limit: What it may be at most.
         total: What it is.
     """
 
-    metrics: IngressMetrics
     limit: int
     total: int = 0
 
@@ -58,7 +54,6 @@ class InFlight:
         if size > 0 and not self.has_room(size):
             raise BusyError
         self.total += size
-        self.metrics.bytes_in_flight.set(self.total)
 
 
 async def read_body(content: StreamReader, *, max_bytes: int, timeout_seconds: float, in_flight: InFlight) -> bytes:

@@ -14,11 +14,14 @@ from time import perf_counter
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaError
 
+from ingress.lanes import Headers, Lanes, Outgoing, RefusedBySizeError
 from ingress.metrics import IngressMetrics
-from kybstream.errors import KybStreamError, UnavailableError
+from kybstream.errors import UnavailableError
 from kybstream.kafka import durable_producer
+from kybstream.partitions import partition_of
 from kybstream.settings import KafkaSettings
 
 CONNECT_SECONDS = 10.0
@@ -30,8 +33,8 @@ SILENT_SECONDS = 2.0
 PROBE_SECONDS = 2.0
 """How often an idle connection is tried, and how long the broker may take to answer."""
 
-MAX_BATCH_BYTES = 16 * 1024
-"""A larger record is sent alone. (aiokafka's default, which it is held to here.)"""
+MAX_BATCH_BYTES = 64 * 1024
+"""A larger record is sent alone."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -40,13 +43,9 @@ _CLOSE_SECONDS = 2.0
 CONNECTING = "connecting to Kafka"
 STOPPED = "the connection to Kafka is closed"
 
-Headers = Sequence[tuple[str, bytes]]
+__all__ = ["KafkaConnection", "RefusedBySizeError"]
 
 _log = structlog.get_logger(__name__)
-
-
-class RefusedBySizeError(KybStreamError):
-    """The record is larger than Kafka takes, here or on this topic: sending it again will not help."""
 
 
 class KafkaConnection:
@@ -74,6 +73,8 @@ class KafkaConnection:
         self._silent_since: float | None = None  # the first record since the last acknowledgement was sent then
         self._keeper: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
+        self._partitions: dict[str, int] = {}
+        self._lanes = Lanes(self)
 
     @property
     def unavailable(self) -> str | None:
@@ -90,7 +91,7 @@ class KafkaConnection:
         """Returns when Kafka has acknowledged the record.
 
         Args:
-            topic: Where to.
+            topic: Where to; one of the topics of this connection.
             key: The record's key.
             value: The record's value.
             headers: The record's headers.
@@ -103,28 +104,11 @@ class KafkaConnection:
         if self._producer is None and self._settled.is_set():
             raise UnavailableError(self._reason or CONNECTING)
         started = perf_counter()
-        producer = self._producer
-        try:
-            async with asyncio.timeout(ack_timeout_seconds or self._ack_timeout):
-                while producer is None:
-                    producer = await self._connected()
-                future = await producer.send(topic, value, key, headers=headers)
-                await self._acknowledged(future, producer)
-        except TimeoutError:
-            if producer is not None and self._last_ack < started and self._silent_for(started) >= SILENT_SECONDS:
-                # Nothing was acknowledged all the while: not this record is slow, the producer is stuck.
-                self._give_up(producer, "silent")
-            raise UnavailableError("Kafka did not acknowledge in time") from None
-        except (MessageSizeTooLargeError, RecordListTooLargeError):
-            if len(value) > MAX_BATCH_BYTES:
-                raise RefusedBySizeError("the record is larger than Kafka takes") from None
-            # It was one of several in a batch, and the batch was too large: alone it may pass.
-            raise UnavailableError("Kafka refused a batch by its size") from None
-        except KafkaError as error:
-            raise UnavailableError(f"Kafka refused ({type(error).__name__})") from None
-        now = perf_counter()
-        self._last_ack, self._silent_since = now, None
-        self._metrics.ack_seconds.observe(now - started)
+        timeout = ack_timeout_seconds or self._ack_timeout
+        partitions = self._partitions.get(topic)
+        if partitions is None:
+            partitions = await self._partitions_once_connected(topic, timeout)
+        await self._lanes.put(topic, partition_of(key, partitions), Outgoing(key, value, headers, started), timeout)
 
     async def stop(self, seconds: float) -> None:
         """Sends what is under way and closes; what is not acknowledged within `seconds` is given up."""
@@ -135,25 +119,39 @@ class KafkaConnection:
         producer, self._producer = self._producer, None
         self._set_reason(STOPPED)
         self._settled.set()
+        self._lanes.refuse(STOPPED)
         if producer is not None:
+            self._lanes.leave(producer)
             self._retire(producer, seconds)
         if self._retiring:
             await asyncio.wait(self._retiring, timeout=seconds + 2 * _CLOSE_SECONDS)
 
-    async def _acknowledged(self, future: asyncio.Future[object], producer: AIOKafkaProducer) -> None:
-        try:
-            # A timeout cancels the future, not the record: aiokafka passes over futures that are done.
-            await future
-        except KafkaError as error:
-            # aiokafka has counted the batch into the partition's sequence: the broker will refuse whatever follows.
-            self._give_up(producer, type(error).__name__)
-            raise
+    def acknowledged(self, seconds: float) -> None:
+        """Of `Watcher`."""
+        self._last_ack, self._silent_since = perf_counter(), None
+        self._metrics.ack_seconds.observe(seconds)
 
-    async def _connected(self) -> AIOKafkaProducer:
-        await self._settled.wait()
-        if self._producer is None:
+    def overdue(self, started: float) -> None:
+        """Of `Watcher`."""
+        producer = self._producer
+        if producer is not None and self._last_ack < started and self._silent_for(started) >= SILENT_SECONDS:
+            # Nothing was acknowledged all the while: not this record is slow, the producer is stuck.
+            self._give_up(producer, "silent")
+
+    def failed(self, producer: AIOKafkaProducer, error: KafkaError) -> None:
+        """Of `Watcher`. aiokafka has counted the batch into the partition's sequence: the broker will refuse what follows."""
+        self._give_up(producer, type(error).__name__)
+
+    async def _partitions_once_connected(self, topic: str, seconds: float) -> int:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._settled.wait()
+        except TimeoutError:
+            raise UnavailableError("Kafka did not answer in time") from None
+        partitions = self._partitions.get(topic)
+        if self._producer is None or partitions is None:
             raise UnavailableError(self._reason or CONNECTING)
-        return self._producer
+        return partitions
 
     def _silent_for(self, started: float) -> float:
         """Seconds without an acknowledgement although records were sent; a short ack_timeout alone is no silence."""
@@ -169,6 +167,7 @@ class KafkaConnection:
             self._silent_since = None
             # From here on records wait for the next producer.
             self._producer = None
+            self._lanes.leave(producer)
             self._settled.clear()
             self._set_reason(CONNECTING)
             self._retire(producer, self._ack_timeout)
@@ -191,6 +190,7 @@ class KafkaConnection:
                     _log.warning("kafka_unavailable", reason=reason)
                 self._set_reason(reason)
                 self._settled.set()
+                self._lanes.refuse(reason)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
@@ -201,8 +201,9 @@ class KafkaConnection:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await producer.start()
                 # Asked for all topics, a broker does not create those that are missing.
-                present = (await producer.client.fetch_all_metadata()).topics()
-            missing = sorted(self._topics - set(present))
+                present = await producer.client.fetch_all_metadata()
+            missing = sorted(self._topics - set(present.topics()))
+            self._count_partitions(present)
             if missing:
                 reason = f"Kafka has no topic {missing[0]}: run kyb-stream migrate"
         except (KafkaError, OSError, TimeoutError) as error:
@@ -217,6 +218,7 @@ class KafkaConnection:
     def _take(self, producer: AIOKafkaProducer) -> None:
         self._lost.clear()
         self._producer = producer
+        self._lanes.use(producer)
         self._set_reason(None)
         self._settled.set()
         _log.info("kafka_connected")
@@ -228,6 +230,7 @@ class KafkaConnection:
                 async with asyncio.timeout(PROBE_SECONDS):
                     await self._lost.wait()
                 return
+            self._count_partitions(producer.client.cluster)
             if perf_counter() - self._last_ack < PROBE_SECONDS:
                 continue
             try:
@@ -238,12 +241,20 @@ class KafkaConnection:
             if not answered:
                 self._give_up(producer, "unreachable")
 
+    def _count_partitions(self, cluster: ClusterMetadata) -> None:
+        counts = {topic: cluster.partitions_for_topic(topic) for topic in self._topics}
+        self._partitions |= {topic: len(found) for topic, found in counts.items() if found}
+
+    async def _close(self, producer: AIOKafkaProducer, seconds: float) -> None:
+        await _close(producer, seconds)
+        self._lanes.forget(producer)
+
     def _set_reason(self, reason: str | None) -> None:
         self._reason = reason
         self._metrics.kafka_up.set(1 if reason is None else 0)
 
     def _retire(self, producer: AIOKafkaProducer, seconds: float) -> None:
-        task = asyncio.create_task(_close(producer, seconds), name="kafka-producer-retiring")
+        task = asyncio.create_task(self._close(producer, seconds), name="kafka-producer-retiring")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 

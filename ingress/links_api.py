@@ -55,20 +55,6 @@ class _Registrar:
     pseudonymiser: Pseudonymiser = field(repr=False)
 
 
-class _Bodies(InFlight):
-    """The bodies of registrations: few and small, so that the gauge stays the webhooks' own."""
-
-    def add(self, size: int) -> None:
-        """Counts bytes in, or out when negative.
-
-        Raises:
-            BusyError: They would exceed the limit; they are not counted.
-        """
-        if size > 0 and not self.has_room(size):
-            raise BusyError
-        self.total += size
-
-
 class _RefusedError(Exception):
     """The request is turned away with this problem; `outcome` is what it is counted as."""
 
@@ -100,7 +86,7 @@ class LinksApi:
         self._connection = connection
         self._metrics = metrics
         self._clock = clock
-        self._bodies = _Bodies(metrics, MAX_BYTES_IN_FLIGHT)
+        self._bodies = InFlight(MAX_BYTES_IN_FLIGHT)
 
     @staticmethod
     def topics(settings: Settings) -> tuple[str, ...]:

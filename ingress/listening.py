@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,15 +13,12 @@ from aiohttp.web_protocol import _ErrInfo
 
 from ingress import problems
 from ingress.problems import Problem
-from kybstream.errors import RunError
 
 KEEPALIVE_SECONDS = 75.0
 """An idle connection is closed after it: longer than the 60 s of common proxies."""
 
 LINGER_SECONDS = 2.0
 """How long the rest of a body is read and dropped after an early answer, so that the sender gets to see it."""
-
-BACKLOG = 1024
 
 MAX_URL_BYTES = 4096
 """A longer one gets 414. Ours have less than 500; what a sender appends as a query is its own."""
@@ -36,6 +31,8 @@ MAX_HEADERS = 100
 
 READ_BYTES = 64 * 1024
 """A connection's body is read ahead up to twice as far, then the sender has to wait."""
+
+_LOOK_SECONDS = 0.02
 
 _TOO_MANY_HEADERS = "Too many headers received"
 """What aiohttp's parser says; without a class of its own. A test pins it; were it reworded, the answer would be a 400."""
@@ -50,13 +47,17 @@ class Connection(web.RequestHandler):
         server: Whose connection it is.
         on_bad_http: Called with a reason for what was turned away before its path was known.
         options: Of aiohttp's handler.
+
+    Attributes:
+        asked: Whether a request has come on it.
     """
 
-    __slots__ = ("_on_bad_http",)
+    __slots__ = ("_on_bad_http", "asked")
 
     def __init__(self, server: HttpServer, *, on_bad_http: Callable[[str], None], **options: Any) -> None:
         super().__init__(server, **options)
         self._on_bad_http = on_bad_http
+        self.asked = False
 
     def data_received(self, data: bytes) -> None:
         """Parses what came; after the first thing that is not HTTP the connection listens no more.
@@ -66,9 +67,11 @@ class Connection(web.RequestHandler):
         6 MB each, made the process grow by 516 MiB; with this, by nothing.
         """
         super().data_received(data)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            self._close = True
-            self._messages[-1][0].exc.__traceback__ = None
+        if self._messages:
+            self.asked = True
+            if isinstance(self._messages[-1][0], _ErrInfo):
+                self._close = True
+                self._messages[-1][0].exc.__traceback__ = None
 
     def handle_error(
         self,
@@ -139,21 +142,15 @@ class HttpServer(web.Server):
             read_bufsize=READ_BYTES,
         )
 
+    async def until_asked(self, seconds: float) -> None:
+        """Returns when a request has come on every open connection, or the time is over."""
+        await self._until(lambda: all(each.asked for each in self.connections if isinstance(each, Connection)), seconds)
 
-async def listen(server: HttpServer, host: str, port: int) -> tuple[asyncio.Server, int]:
-    """Listens; returns the listener and the port, which differs from the one asked for only if that was 0.
+    async def until_left(self, seconds: float) -> None:
+        """Returns when no connection is open, or the time is over."""
+        await self._until(lambda: not self.connections, seconds)
 
-    Raises:
-        RunError: The port is in use, or the address cannot be listened on.
-    """
-    try:
-        listener = await asyncio.get_running_loop().create_server(server, host, port, backlog=BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise RunError(
-                f"port {port} for the ingress is in use on {host}",
-                hint="Set ingress.port to another one, or end the process that has it.",
-            ) from None
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "the host is not known"
-        raise RunError(f"the ingress cannot listen on {host}:{port}: {reason}") from None
-    return listener, int(listener.sockets[0].getsockname()[1])
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(_LOOK_SECONDS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from ingress.spool import Spool
+from ingress.bodies import InFlight
+from ingress.spool import Spool, SpoolStats
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -16,6 +19,7 @@ class IngressMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._spools: list[Spool] = []
 
         # `outcome` is `accepted` or the reason of a rejection (docs/reference/http.md).
         # Worry when `not_durable` is not 0 for minutes: nothing is stored and providers are sending again. Worry when
@@ -31,10 +35,11 @@ class IngressMetrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        # Only what Kafka did acknowledge. Worry when p99 nears ingress.ack_timeout_seconds: 503s are next.
+        # One a record batch, and only what Kafka did acknowledge. Worry when p99 nears ingress.ack_timeout_seconds:
+        # deliveries are spooled next, or refused without a spool.
         self.ack_seconds = Histogram(
             "kyb_ingress_kafka_ack_seconds",
-            "Seconds from handing a record to the producer to Kafka's acknowledgement.",
+            "Seconds that the oldest record of a batch waited for Kafka's acknowledgement.",
             buckets=_BUCKETS,
             registry=self.registry,
         )
@@ -93,13 +98,25 @@ class IngressMetrics:
         self.spool_refused = Counter(
             "kyb_ingress_spool_refused", "Deliveries the spool did not take.", ["reason"], registry=self.registry
         )
+        self._watch_spools()
 
-    def watch_spool(self, spool: Spool) -> None:
-        """Shows the spool's state at each reading of the metrics."""
-        self.spool_entries.set_function(lambda: spool.stats().depth)
-        self.spool_bytes.set_function(lambda: spool.stats().bytes)
-        self.spool_oldest_seconds.set_function(lambda: spool.stats().oldest_seconds)
-        self.spool_set_aside.set_function(lambda: spool.stats().set_aside)
+    def watch_bodies(self, in_flight: InFlight) -> None:
+        """Shows the bytes that are held at each reading of the metrics."""
+        self.bytes_in_flight.set_function(lambda: in_flight.total)
+
+    def watch_spool(self, spool: Spool) -> Callable[[], None]:
+        """Shows the spool's state, beside others', at each reading of the metrics; returns what to call for no more of it."""
+        self._spools.append(spool)
+        return lambda: self._spools.remove(spool)
+
+    def _watch_spools(self) -> None:
+        def stats() -> list[SpoolStats]:
+            return [spool.stats() for spool in self._spools]
+
+        self.spool_entries.set_function(lambda: sum(each.depth for each in stats()))
+        self.spool_bytes.set_function(lambda: sum(each.bytes for each in stats()))
+        self.spool_oldest_seconds.set_function(lambda: max((each.oldest_seconds for each in stats()), default=0.0))
+        self.spool_set_aside.set_function(lambda: sum(each.set_aside for each in stats()))
 
     def render(self) -> bytes:
         """All of them in Prometheus' text format."""

@@ -67,7 +67,7 @@ class Routes:
             response.force_close()
         return response
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         segments = _path(request).split("/")
         if segments[:2] == ["", "webhooks"] and _SEGMENTS <= len(segments) <= _SEGMENTS + 1:
             name, token, *rest = (_decoded(segment) for segment in segments[2:])

@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 
+from ingress.bodies import InFlight
 from ingress.connection import KafkaConnection
+from ingress.draining import Draining, open_spool
+from ingress.entrance import Entrance
 from ingress.links_api import LinksApi
-from ingress.listening import HttpServer, listen
+from ingress.listening import HttpServer
 from ingress.metrics import IngressMetrics
+from ingress.probes import Probes
 from ingress.publish import Publisher
 from ingress.rejections import RejectionCounts
 from ingress.routes import Routes
+from ingress.seat import Seat
 from ingress.sources import Sources
-from ingress.spool import Spool, SpoolEntry, SpoolLimits, drain
+from ingress.tracing import open_tracing
 from ingress.webhooks import Webhooks
-from kybstream.encryption import body_encryptor
+from kybstream.encryption import BodyEncryptor, body_encryptor
 from kybstream.errors import ConfigurationError
-from kybstream.settings import IngressSettings, Settings
+from kybstream.settings import Settings
 from schemas.topics import RAW, REJECTIONS
 
 REPORT_SECONDS = 5.0
@@ -37,7 +41,9 @@ _DRAIN_STOP_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
-async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:
+async def serve(
+    settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], None] | None = None, seat: Seat | None = None
+) -> None:
     """Takes webhooks until `stop` is set.
 
     It starts, and answers, without Kafka: webhooks are spooled, or get 503 without a spool, until Kafka is there.
@@ -47,18 +53,16 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
         stop: Ends it: no new connections, requests under way are answered within `ingress.shutdown_seconds`, what was handed to
             Kafka is sent.
         ready: Called with the URL once it listens; Kafka may not be connected yet.
+        seat: Which of several workers this is; their parent has taken the port. It sets `stop` as well when the parent ends.
 
     Raises:
         ConfigurationError: No source is configured, a signature's settings are wrong, or there is no key to encrypt with.
         RunError: The port or the spool's folder is in use.
     """
-    sources = Sources(settings)
-    encryptor = body_encryptor(settings.encryption)
-    if encryptor is None and settings.encryption.required:
-        raise ConfigurationError(
-            "encryption.keys is empty: bodies hold personal data and must not lie in Kafka in clear",
-            hint="`openssl rand -base64 32` makes a key; encryption.required = false lets it go, for trying only.",
-        )
+    ingress = settings.ingress
+    index, count = (seat.index, seat.count) if seat is not None else (0, 1)
+    sources, encryptor = authentication_and_encryption(settings)
+    tracing = open_tracing() if ingress.traces else None
     metrics = IngressMetrics()
     connection = KafkaConnection(
         settings.kafka,
@@ -66,48 +70,49 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
         ack_timeout_seconds=settings.ingress.ack_timeout,
         metrics=metrics,
     )
-    spool = await _open_spool(settings.ingress)
-    if spool is not None:
-        metrics.watch_spool(spool)
+    spool = await open_spool(ingress, index, count, metrics)
     publisher = Publisher(settings, connection, spool, metrics)
     # The start is part of the name: two starts within a minute must not give their counts the same id.
     rejections = RejectionCounts(f"{socket.gethostname()}-{secrets.token_hex(4)}", sources.tenants)
+    in_flight = InFlight(settings.ingress.max_bytes_in_flight)
+    metrics.watch_bodies(in_flight)
     webhooks = Webhooks(
         sources,
         publisher,
         rejections,
         metrics,
         body_timeout_seconds=settings.ingress.body_timeout_seconds,
-        max_bytes_in_flight=settings.ingress.max_bytes_in_flight,
+        in_flight=in_flight,
         clock=_now,
         encryptor=encryptor,
+        tracing=tracing,
     )
     links = LinksApi(settings, connection, metrics, clock=_now)
     routes = Routes(webhooks, links, publisher, metrics)
     server = HttpServer(routes.answer, on_bad_http=webhooks.count_bad_http)
+    entrance = Entrance(ingress, server, Probes(routes.answer), seat)
     try:
-        listener, port = await listen(server, settings.ingress.host, settings.ingress.port)
+        await entrance.open(stop)
     except BaseException:
         if spool is not None:
             await spool.close()
         raise
     connection.start()
-    draining = Draining(spool, publisher.send_spooled, metrics)
+    draining = Draining(ingress, spool, publisher, metrics, index=index, count=count)
     reporting = asyncio.create_task(_report_every_minute(rejections, publisher), name="rejections")
     try:
-        host = f"[{settings.ingress.host}]" if ":" in settings.ingress.host else settings.ingress.host
-        _log.info("ingress_listening", host=settings.ingress.host, port=port, sources=sorted(sources.tenants))
+        _log.info("ingress_listening", host=ingress.host, port=entrance.port, sources=sorted(sources.tenants))
         if ready is not None:
-            ready(f"http://{host}:{port}")
+            ready(entrance.url)
         await stop.wait()
     finally:
-        # 1. No new connections.
-        listener.close()
+        # 1. No new connections. From here on each connection closes with its next answer.
+        routes.stopping = True
+        await entrance.leave()
         # 2. What is under way is answered; a request that still comes on an open connection is one of these.
         unfinished = await routes.drain(settings.ingress.shutdown_seconds)
         # 3. The connections are closed, idle or not.
-        server.pre_shutdown()
-        await server.shutdown(_CLOSE_SECONDS)
+        await entrance.close(_CLOSE_SECONDS)
         # 4. The spool is drained no further; what is being sent is waited for.
         await draining.stop(_DRAIN_STOP_SECONDS)
         # 5. Nothing is counted any more: the last minute's counts are final.
@@ -122,34 +127,25 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str
         # 7. The spool last: a request that was given up in step 2 may still be on its way there.
         if spool is not None:
             await spool.close()
+        if tracing is not None:
+            await tracing.close()
         _log.info("ingress_stopped", unfinished=unfinished)
 
 
-async def _open_spool(ingress: IngressSettings) -> Spool | None:
-    if ingress.spool_dir is None:
-        return None
-    return await Spool.open(Path(ingress.spool_dir), SpoolLimits(max_bytes=ingress.spool_max_bytes))
+def authentication_and_encryption(settings: Settings) -> tuple[Sources, BodyEncryptor | None]:
+    """What the settings make of sources and keys, whether or not it is served afterwards.
 
-
-class Draining:
-    """The task that brings spooled deliveries to Kafka; does nothing without a spool."""
-
-    def __init__(self, spool: Spool | None, send: Callable[[SpoolEntry], Awaitable[None]], metrics: IngressMetrics) -> None:
-        self._stop = asyncio.Event()
-        self._task = (
-            asyncio.create_task(drain(spool, send, self._stop, on_progress=metrics.drained.inc), name="drain")
-            if spool is not None
-            else None
+    Raises:
+        ConfigurationError: No source is configured, a signature's settings are wrong, or there is no key to encrypt with.
+    """
+    sources = Sources(settings)
+    encryptor = body_encryptor(settings.encryption)
+    if encryptor is None and settings.encryption.required:
+        raise ConfigurationError(
+            "encryption.keys is empty: bodies hold personal data and must not lie in Kafka in clear",
+            hint="`openssl rand -base64 32` makes a key; encryption.required = false lets it go, for trying only.",
         )
-
-    async def stop(self, seconds: float) -> None:
-        """Ends it, and waits for what is being sent; what is not acknowledged stays in the spool."""
-        self._stop.set()
-        if self._task is None:
-            return
-        await asyncio.wait({self._task}, timeout=seconds)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+    return sources, encryptor
 
 
 async def _report_every_minute(rejections: RejectionCounts, publisher: Publisher) -> None:

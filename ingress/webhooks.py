@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpVersion11
 
 from ingress import problems
+from ingress.answers import BODY, Stored
 from ingress.bodies import BusyError, InFlight, SlowBodyError, TooLargeError, inflate, read_body
 from ingress.connection import RefusedBySizeError
 from ingress.metrics import IngressMetrics
@@ -20,6 +21,7 @@ from ingress.publish import Publisher
 from ingress.rejections import RejectionCounts
 from ingress.signatures.verifier import SignedRequest, Verdict
 from ingress.sources import Source, Sources
+from ingress.tracing import Tracing
 from kybstream.encryption import BodyEncryptor
 from kybstream.errors import UnavailableError
 from kybstream.ids import new_delivery_id
@@ -60,9 +62,10 @@ class Webhooks:
         rejections: Where what is turned away is counted.
         metrics: Where everything is counted.
         body_timeout_seconds: How long a body may take.
-        max_bytes_in_flight: Bytes of bodies that may be held at one time.
+        in_flight: Counts the bytes of bodies, over all requests.
         clock: The current time, aware UTC.
         encryptor: Encrypts bodies; None leaves them in clear.
+        tracing: Makes a span for each; None: none.
     """
 
     def __init__(
@@ -73,9 +76,10 @@ class Webhooks:
         metrics: IngressMetrics,
         *,
         body_timeout_seconds: float,
-        max_bytes_in_flight: int,
+        in_flight: InFlight,
         clock: Clock,
         encryptor: BodyEncryptor | None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._sources = sources
         self._publisher = publisher
@@ -84,13 +88,14 @@ class Webhooks:
         self._body_timeout = body_timeout_seconds
         self._clock = clock
         self._encryptor = encryptor
-        self._in_flight = InFlight(metrics, max_bytes_in_flight)
+        self._tracing = tracing
+        self._in_flight = in_flight
         # Looked up once: these two are counted with every webhook. It also shows sources that are silent from the start.
         names = (*sources.tenants, UNKNOWN_SOURCE)
         self._seconds = {name: metrics.request_seconds.labels(name) for name in names}
         self._accepted = {name: metrics.requests.labels(name, ACCEPTED) for name in names}
 
-    async def take(self, request: web.BaseRequest, name: str, token: str, case_token: str | None) -> web.Response:
+    async def take(self, request: web.BaseRequest, name: str, token: str, case_token: str | None) -> web.StreamResponse:
         """Answers one POST to `/webhooks/<name>/<token>[/<case_token>]`.
 
         1. Source and token are compared; an unknown source and a wrong token are turned away alike, in the same time.
@@ -104,9 +109,16 @@ class Webhooks:
         9. Only then: 200.
         """
         started = perf_counter()  # uvloop's loop.time() has milliseconds only
+        response: web.StreamResponse
+        delivery_id: str | None = None
+        traceparent = _traceparent(request.headers.get("traceparent"))
+        span = None
+        if self._tracing is not None:
+            span = self._tracing.start(traceparent)
+            traceparent = span.traceparent
         try:
-            delivery_id, outcome = await self._take(request, name, token, case_token)
-            response = web.Response(body=b"ok", headers={"X-Delivery-Id": delivery_id, **_OK_HEADERS})
+            delivery_id, outcome = await self._take(request, name, token, case_token, traceparent)
+            response = _stored(request, delivery_id)
         except _RefusedError as refused:
             outcome = refused.reason
             response = refused.problem.response(retry_after_seconds=refused.retry_after_seconds)
@@ -126,6 +138,8 @@ class Webhooks:
         else:
             self._count(label, outcome)
         self._seconds[label].observe(perf_counter() - started)
+        if span is not None:
+            span.end(label, outcome, response.status, delivery_id)
         return response
 
     def refuse_method(self, name: str) -> web.Response:
@@ -141,7 +155,9 @@ class Webhooks:
         self._rejections.count(label, outcome, self._clock())
         self._metrics.requests.labels(label, outcome).inc()
 
-    async def _take(self, request: web.BaseRequest, name: str, token: str, case_token: str | None) -> tuple[str, str]:
+    async def _take(
+        self, request: web.BaseRequest, name: str, token: str, case_token: str | None, traceparent: str | None
+    ) -> tuple[str, str]:
         source = self._sources.find(name, token)
         if isinstance(source, str):
             raise _RefusedError(problems.NOT_FOUND, source)
@@ -155,7 +171,7 @@ class Webhooks:
                 self._in_flight.add(len(body) - held)
                 held = len(body)
             del sent  # only what is counted is held
-            return await self._store(request, source, body, case_token)
+            return await self._store(request, source, body, case_token, traceparent)
         finally:
             self._in_flight.add(-held)
 
@@ -186,7 +202,9 @@ class Webhooks:
         except TooLargeError:
             raise _RefusedError(problems.TOO_LARGE, "too_large_inflated") from None
 
-    async def _store(self, request: web.BaseRequest, source: Source, body: bytes, case_token: str | None) -> tuple[str, str]:
+    async def _store(
+        self, request: web.BaseRequest, source: Source, body: bytes, case_token: str | None, traceparent: str | None
+    ) -> tuple[str, str]:
         headers = request.headers
         now = self._clock()
         signed = SignedRequest(request.method, request.raw_path, headers, body)
@@ -219,7 +237,7 @@ class Webhooks:
             body_key_id=body_key_id,
         )
         try:
-            await self._publisher.publish(delivery, _traceparent(headers.get("traceparent")))
+            await self._publisher.publish(delivery, traceparent)
         except UnavailableError:
             raise _RefusedError(problems.NOT_DURABLE, "not_durable") from None
         except RefusedBySizeError:
@@ -237,6 +255,12 @@ class Webhooks:
         # Neither the message nor the values of a traceback: either may hold the body.
         where = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else None
         _log.error("webhook_failed", source=self._sources.name_or_unknown(name), error=type(error).__name__, where=where)
+
+
+def _stored(request: web.BaseRequest, delivery_id: str) -> web.StreamResponse:
+    if request.version == HttpVersion11:
+        return Stored(delivery_id)
+    return web.Response(body=BODY, headers={"X-Delivery-Id": delivery_id, **_OK_HEADERS})
 
 
 def _text(value: str | None, limit: int) -> str | None:

@@ -7,6 +7,7 @@ knows nothing of HTTP.
 from ingress.spool.drainer import DrainLimits, drain
 from ingress.spool.entries import SpoolEntry, SpoolStats, StoredEntry
 from ingress.spool.failures import SpoolFailedError, SpoolFullError
+from ingress.spool.left_behind import drain_left_behind, spool_folder
 from ingress.spool.spool import Spool, SpoolLimits
 
 __all__ = [
@@ -19,4 +20,6 @@ __all__ = [
     "SpoolStats",
     "StoredEntry",
     "drain",
+    "drain_left_behind",
+    "spool_folder",
 ]

@@ -34,7 +34,7 @@ class DrainLimits:
 
     batch_rows: int = 500
     batch_bytes: int = 1024**2
-    concurrency: int = 16
+    concurrency: int = 64
     first_pause_seconds: float = 0.1
     longest_pause_seconds: float = 5.0
 
@@ -79,7 +79,7 @@ async def drain(
             await _settle(spool, outcome, on_progress)  # 3, 4: what failed the last time
             batch = await spool.oldest(limits.batch_rows, limits.batch_bytes)  # 1
             if not batch:
-                await _first_of(spool.wait_for_entries(), stop)
+                await first_of(spool.wait_for_entries(), stop)
                 continue
             outcome = await _send(batch, produce, stop, limits.concurrency)  # 2
             failed, advanced = outcome.failures > 0, bool(outcome.acknowledged or outcome.refused)
@@ -91,7 +91,7 @@ async def drain(
             pause = limits.first_pause_seconds
         if failed:
             # Spread, so that several hosts do not come back to a broker that has just started all at once.
-            await _first_of(asyncio.sleep(pause * random.uniform(0.5, 1.0)), stop)  # noqa: S311 - no secret
+            await first_of(asyncio.sleep(pause * random.uniform(0.5, 1.0)), stop)  # noqa: S311 - no secret
             pause = min(pause * 2, limits.longest_pause_seconds)
 
 
@@ -144,7 +144,7 @@ async def _send_first(entries: deque[StoredEntry], produce: Produce, outcome: _O
     return True
 
 
-async def _first_of(waiting: Awaitable[None], stop: asyncio.Event) -> None:
+async def first_of(waiting: Awaitable[None], stop: asyncio.Event) -> None:
     """Returns when one of the two happens."""
     tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(stop.wait())]
     try:

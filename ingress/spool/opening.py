@@ -23,6 +23,8 @@ from ingress.spool.store import NewEntry, Store, sync_folder
 CHECK_SECONDS = 5.0
 """How long a start may look at the file's structure. Measured: 250 MB a second. The rest is checked when it is read."""
 
+FILE_NAME = "spool.sqlite3"
+
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _RESCUED_ROWS = 500
 
@@ -39,8 +41,8 @@ class SpoolFile:
     """
 
     def __init__(self, folder: Path, max_bytes: int, checkpoint_bytes: int) -> None:
-        self.path = folder / "spool.sqlite3"
-        self._log_path = folder / "spool.sqlite3-wal"
+        self.path = folder / FILE_NAME
+        self._log_path = folder / f"{FILE_NAME}-wal"
         self._in_use = folder / "spool.in-use"
         self._max_bytes = max_bytes
         self._checkpoint_bytes = checkpoint_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schemas.providers.body import Json, JsonObject, id_text
@@ -61,6 +61,11 @@ class FieldReader:
             self.note("type", name)
         return text
 
+    def present(self, names: Iterable[str]) -> dict[str, str | None]:
+        """`text` of each; most are absent, and cost nothing."""
+        body = self.body
+        return {name: self.text(name) if name in body else None for name in names}
+
     def code(self, name: str) -> str | None:
         """A coded field that may be a number or text: both are right."""
         value = self.body.get(name)
@@ -92,9 +97,9 @@ class FieldReader:
 
     def null_fields(self, document: Mapping[str, Documented]) -> tuple[str, ...]:
         """Documented fields that are there and null, sorted."""
-        return tuple(sorted(name for name in document if name in self.body and self.body[name] is None))
+        return tuple(sorted(name for name, value in self.body.items() if value is None and name in document))
 
     def unknown_fields(self, document: Mapping[str, Documented]) -> tuple[str, ...]:
         """Names the document does not know, sorted; at most 50 names of at most 100 characters each."""
-        names = sorted(name[:MAX_FIELD_NAME_LENGTH] for name in self.body if name not in document)
+        names = sorted(name[:MAX_FIELD_NAME_LENGTH] for name in self.body.keys() - document.keys())
         return tuple(names[:MAX_NAMED_UNKNOWN])

@@ -19,6 +19,7 @@ from kybstream.settings import KafkaSettings, Settings
 from schemas.codec import decode
 from schemas.records import Record, WebhookDelivery
 from schemas.topics import RAW, REJECTIONS
+from tests.support.body_keys import ENCRYPTION, in_clear
 from tests.support.waiting import wait_until
 
 KYB_TOKEN = "kyb-token-of-thirty-two-characters"
@@ -46,6 +47,7 @@ def settings_for(bootstrap: str, prefix: str, sources: Sequence[Json] | None = N
         {
             "kafka": {"bootstrap_servers": bootstrap, "topic_prefix": prefix},
             "ingress": {"port": 0, "ack_timeout_seconds": 5, "body_timeout_seconds": 5, "shutdown_seconds": 3} | ingress,
+            "encryption": ENCRYPTION,
             "tenants": [{"name": "acme", "pseudonym_key": "k" * 32, "case_token_keys": ["c" * 32]}],
             "sources": list(sources) if sources is not None else [source(), kyc_source()],
         }
@@ -177,9 +179,10 @@ async def records_of(kafka: KafkaSettings, topic: str) -> list[ConsumerRecord]:
 
 
 async def deliveries_of(settings: Settings) -> dict[str, WebhookDelivery]:
-    """Every delivery in the raw topic by its id."""
+    """Every delivery in the raw topic by its id, with its body decrypted."""
     records = await records_of(settings.kafka, settings.topic(RAW))
-    return {delivery.delivery_id: delivery for delivery in (decode(record.value, WebhookDelivery) for record in records)}
+    deliveries = [in_clear(decode(record.value, WebhookDelivery), settings) for record in records]
+    return {delivery.delivery_id: delivery for delivery in deliveries}
 
 
 async def decoded(settings: Settings, suffix: str, kind: type[Record]) -> list[Record]:

@@ -13,6 +13,7 @@ from schemas.codec import decode
 from schemas.records import Link
 from schemas.topics import LINKS
 from tests.ingress.harness import PARTITIONS, Answer, Ingress, make_topics, records_of, running, settings_for
+from tests.support.body_keys import ENCRYPTION
 
 PATH = "/api/v1/links"
 TOKENS = {"acme": "links-token-of-acme-0123456789", "beta": "links-token-of-beta-0123456789"}
@@ -24,7 +25,7 @@ LINK = {"case_id": "company-42", "subject": SUBJECT, "expected_subjects": 2}
 
 def settings_with_links(bootstrap: str, prefix: str, tokens: Mapping[str, str] = TOKENS, **ingress: Any) -> Settings:
     """Settings of an ingress with the tenants acme, beta and gamma, of whom those in `tokens` may register links."""
-    settings = settings_for(bootstrap, prefix, **ingress).model_dump()
+    settings = settings_for(bootstrap, prefix, **ingress).model_dump() | {"encryption": ENCRYPTION}
     settings["tenants"] = [
         {"name": name, "pseudonym_key": key.decode(), "case_token_keys": ["c" * 32], "links_token": tokens.get(name)}
         for name, key in {**PSEUDONYM_KEYS, "gamma": b"g" * 32}.items()

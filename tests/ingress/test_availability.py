@@ -101,38 +101,6 @@ async def _not_ready(ingress: Ingress) -> bool:
 
 
 @pytest.mark.kafka
-async def test_acknowledged_deliveries_survive_a_killed_broker(breakable_kafka: KafkaNode, topic_prefix: str) -> None:
-    """The broker is SIGKILLed under load: everything that got 200, before and after, is in the topic."""
-    settings = settings_for(breakable_kafka.bootstrap_servers, topic_prefix, ack_timeout_seconds=1)
-    await make_topics(settings.kafka)
-    accepted: set[str] = set()
-    statuses: set[int] = set()
-    done = asyncio.Event()
-
-    async def provider(ingress: Ingress, number: int) -> None:
-        count = 0
-        while not done.is_set():
-            count += 1
-            answer = await ingress.post(KYB, b'{"service_id": "%d-%d"}' % (number, count))
-            statuses.add(answer.status)
-            if answer.status == 200:
-                accepted.add(answer.headers["X-Delivery-Id"])
-
-    async with running(settings) as ingress:
-        providers = [asyncio.create_task(provider(ingress, number)) for number in range(8)]
-        await wait_until(lambda: len(accepted) > 200, 20, "200 are accepted")
-        await breakable_kafka.kill()
-        await wait_until(lambda: 503 in statuses, 20, "refusals")
-        before = len(accepted)
-        await breakable_kafka.start()
-        await wait_until(lambda: len(accepted) > before + 100, 30, "100 more are accepted")
-        done.set()
-        await asyncio.gather(*providers)
-    assert statuses == {200, 503}
-    assert accepted <= set(await deliveries_of(settings))
-
-
-@pytest.mark.kafka
 async def test_a_record_that_kafka_refuses_stops_nobody(apache_kafka: KafkaNode, topic_prefix: str) -> None:
     """A topic takes less than the source allows: 413 for what is too large, never 200; what comes after is taken."""
     settings = settings_for(apache_kafka.bootstrap_servers, topic_prefix)

@@ -16,6 +16,7 @@ import pytest_asyncio
 from deploy.embedded.ports import free_port
 from kybstream.settings import KafkaSettings, render_toml
 from tests.ingress.harness import KYB_TOKEN, make_topics, source
+from tests.support.body_keys import ENCRYPTION
 from tests.support.stack import Background
 from tests.support.waiting import wait_until
 
@@ -66,6 +67,7 @@ async def target(noida_broker: str, tmp_path_factory: pytest.TempPathFactory) ->
             {
                 "kafka": {"bootstrap_servers": noida_broker, "topic_prefix": kafka.topic_prefix},
                 "ingress": {"port": port, "body_timeout_seconds": 2, "shutdown_seconds": 1},
+                "encryption": ENCRYPTION,
                 "tenants": [{"name": "acme", "pseudonym_key": "k" * 32, "case_token_keys": ["c" * 32]}],
                 "sources": [source()],
             }

@@ -15,7 +15,6 @@ import pytest
 
 from ingress.bodies import BusyError, InFlight
 from ingress.listening import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
-from ingress.metrics import IngressMetrics
 from ingress.sources import Source, Sources
 from kybstream.settings.model import MAX_BODY_BYTES
 from tests.ingress.harness import KYB_TOKEN, KYC_TOKEN, Ingress, kyc_source, make_topics, running, settings_for, source
@@ -33,7 +32,7 @@ def head(path: str, *lines: str) -> bytes:
 
 def test_bytes_in_flight_never_exceed_the_limit() -> None:
     """What would not fit is refused and not counted; what is given back makes room."""
-    in_flight = InFlight(IngressMetrics(), limit=10)
+    in_flight = InFlight(limit=10)
     in_flight.add(10)
     with pytest.raises(BusyError):
         in_flight.add(1)

@@ -19,6 +19,7 @@ from tests.ingress.harness import (
     source,
 )
 from tests.ingress.test_signatures import sign_hmac
+from tests.support.body_keys import ENCRYPTION
 
 KYB = f"/webhooks/kyb/{KYB_TOKEN}"
 
@@ -66,7 +67,7 @@ def limited(bootstrap: str, prefix: str, sources: list[dict[str, Any]], **limit:
         for name, changes in (("acme", limit), ("other", {}))
     ]
     plain = settings_for(bootstrap, prefix, []).model_dump(exclude={"tenants", "sources"})
-    return Settings.model_validate({**plain, "tenants": tenants, "sources": sources})
+    return Settings.model_validate({**plain, "encryption": ENCRYPTION, "tenants": tenants, "sources": sources})
 
 
 async def test_beyond_the_limit_a_tenant_gets_429_and_others_do_not(noida_broker: str, topic_prefix: str) -> None:

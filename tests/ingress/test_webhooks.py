@@ -25,6 +25,7 @@ from tests.ingress.harness import (
     source,
     zipped,
 )
+from tests.support.body_keys import in_clear
 from tests.support.waiting import wait_until
 
 KYB = f"/webhooks/kyb/{KYB_TOKEN}"
@@ -51,13 +52,13 @@ HAZARDS = {
 
 
 async def test_200_means_the_record_is_in_the_topic_as_it_came(ingress: Ingress) -> None:
-    """After 200 the raw topic holds the body byte for byte, with entity key, delivery id, headers and trace context."""
+    """After 200 the raw topic holds the encrypted body byte for byte, entity key, delivery id, headers and trace context."""
     body = b'{ "service_id": "65fa-1",\n "status":"pending", "unknown": [1.0, "\xc3\xa9"] }'
     headers = {"Content-Type": "application/json; charset=utf-8", "traceparent": TRACEPARENT}
     answer = await ingress.post(f"{KYB}/c1.case.mac", body, headers)
     assert (answer.status, answer.body) == (200, b"ok")
     (record,) = await records_of(ingress.settings.kafka, ingress.settings.topic(RAW))
-    delivery = decode(record.value, WebhookDelivery)
+    delivery = in_clear(decode(record.value, WebhookDelivery), ingress.settings)
     assert delivery.body == body
     assert delivery.delivery_id == answer.headers["X-Delivery-Id"]
     assert UUID(delivery.delivery_id).version == 7

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kybstream.privacy import Pseudonymiser
 from schemas.providers.body import UnreadableBodyError, read_body
 from schemas.providers.identity import Identity, identify, identify_bytes
-from schemas.providers.kyb import read_kyb
+from schemas.providers.kyb import read_kyb, read_link
 from schemas.providers.kyc import DOCUMENT, read_kyc
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -240,3 +243,23 @@ def test_a_kyc_subject_is_merchant_and_sub_merchant_and_user() -> None:
     assert identify("kyc-registration", {**body, "userNo": 7}, PSEUDONYMISER) == identify(
         "kyc-registration", {**body, "userNo": "7"}, PSEUDONYMISER
     )
+
+
+QUERY_PARTS = ["service_id=1", "service_id=", "x", "company_id=a=b", "service_id=2", "=", "", "%73ervice_id=9", "a=+"]
+QUERIES = st.text(alphabet="=&%+;2Fé_service_idcompany", max_size=60) | st.lists(st.sampled_from(QUERY_PARTS), max_size=25).map(
+    "&".join
+)
+
+
+@given(query=QUERIES)
+@settings(max_examples=500, deadline=None)
+def test_parameters_of_a_link_are_read_as_the_standard_library_reads_them(query: str) -> None:
+    """Also those that the quick way is taken for: nothing encoded, few parameters."""
+    try:
+        expected = {
+            name: values[0] for name, values in parse_qs(urlsplit(f"https://x/a?{query}").query, max_num_fields=20).items()
+        }
+    except ValueError:
+        assert read_link(f"https://x/a?{query}") == ("other", None, None)
+    else:
+        assert read_link(f"https://x/a?{query}")[1:] == (expected.get("service_id"), expected.get("company_id"))

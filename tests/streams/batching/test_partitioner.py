@@ -7,8 +7,9 @@ from aiokafka.partitioner import murmur2 as reference
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kybstream.partitions import murmur2, partition_of
 from streams.batching import Output
-from streams.batching.partitioner import group_by_partition, murmur2, partition_of
+from streams.batching.partitioner import group_by_partition
 
 
 @given(st.binary(max_size=40))
