@@ -27,6 +27,7 @@ from deploy.embedded.tether import tethered
 from kybstream.operations.topic_reader import ReadRecord, read_topic
 from kybstream.settings import Settings, load_settings
 from sinks.query import Value, query
+from tests.support.body_keys import ENCRYPTION
 from tests.support.waiting import wait_until
 
 COMPONENTS = ("broker", "clickhouse", "ingress", "worker", "sink")
@@ -258,6 +259,7 @@ def write_stack_configuration(path: Path, ports: Ports, *, hasty: bool = False) 
         "clickhouse": {"url": f"http://127.0.0.1:{ports.clickhouse}"},
         "ingress": {"port": ports.ingress},
         "worker": {"timer_seconds": 0.5},
+        "encryption": ENCRYPTION,
         "tenants": [_tenant("acme"), *([_tenant("hasty") | {"case_deadline_days": 2 / 86_400}] if hasty else [])],
         "sources": [
             {"name": name, "kind": kind, "tenant": tenant, "token": f"token-of-the-source-{name}"}
