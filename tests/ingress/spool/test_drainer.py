@@ -20,7 +20,7 @@ from ingress.spool.store import Store
 from kybstream.errors import KybStreamError, UnavailableError
 from tests.ingress.spool.spools import delivery_ids, entry, fill, opened, until
 
-FAST = DrainLimits(batch_rows=50, first_pause_seconds=0.01, longest_pause_seconds=0.05)
+FAST = DrainLimits(batch_rows=50, concurrency=16, first_pause_seconds=0.01, longest_pause_seconds=0.05)
 
 
 class RefusedForGoodError(KybStreamError):
