@@ -9,8 +9,13 @@ from aiohttp.helpers import rfc822_formatted_time
 from ingress.problems import SERVER
 
 BODY = b"ok"
-_HEAD = (
-    f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nServer: {SERVER}\r\nContent-Length: {len(BODY)}\r\nDate: "
+_BEFORE_ID = "HTTP/1.1 200 OK\r\nX-Delivery-Id: "
+_BEFORE_DATE = (
+    "\r\n"
+    "Content-Type: text/plain; charset=utf-8\r\n"
+    f"Server: {SERVER}\r\n"
+    f"Content-Length: {len(BODY)}\r\n"
+    "Date: "
 )
 
 
@@ -42,6 +47,6 @@ class Stored(web.StreamResponse):
         if self._writer is None or self._eof_sent:
             return
         connection = "" if self._keep_alive else "Connection: close\r\n"
-        text = f"{_HEAD}{rfc822_formatted_time()}\r\n{connection}X-Delivery-Id: {self._delivery_id}\r\n\r\n"
+        text = f"{_BEFORE_ID}{self._delivery_id}{_BEFORE_DATE}{rfc822_formatted_time()}\r\n{connection}\r\n"
         await self._writer.write(text.encode("ascii") + BODY)
         self._eof_sent = True

@@ -1,14 +1,14 @@
 """Identifiers: drawn once at the door, derived from content everywhere else.
 
-Only the ingress draws an id (`new_delivery_id`). Everything that processing emits is named by `derived_id`, so that the same
-input processed twice gives the same ids and a consumer can drop the second copy.
+Only the ingress draws an id (`new_delivery_id`), and an operator who replays (`new_replay_id`). Everything that processing
+emits is named by `derived_id`, so that the same input processed twice gives the same ids and a consumer can drop the second
+copy.
 """
 
 from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import uuid_utils
 
@@ -21,20 +21,27 @@ def new_delivery_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def new_replay_id() -> str:
+    """A fresh id of a replay: UUIDv7, so that of two the greater one was drawn later."""
+    return str(uuid_utils.uuid7())
+
+
 def derived_id(*parts: str) -> str:
     """A UUIDv8 made of SHA-256 over the parts; the same parts in the same order always give the same id.
 
     Each part is length-prefixed, so that ("ab", "c") and ("a", "bc") differ.
     """
-    digest = hashlib.sha256()
+    content = bytearray()
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "big"))
-        digest.update(raw)
-    value = int.from_bytes(digest.digest()[:16], "big")
-    value = value & ~(0xF << 76) | (0x8 << 76)  # version 8: custom content (RFC 9562)
-    value = value & ~(0x3 << 62) | (0x2 << 62)  # the RFC's variant
-    return str(UUID(int=value))
+        content += len(raw).to_bytes(8, "big")
+        content += raw
+    digest = hashlib.sha256(content)
+    value = bytearray(digest.digest()[:16])
+    value[6] = value[6] & 0x0F | 0x80  # version 8: custom content (RFC 9562)
+    value[8] = value[8] & 0x3F | 0x80  # the RFC's variant
+    text = value.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def to_micros(moment: datetime) -> int:

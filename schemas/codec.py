@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 from kybstream.errors import BadRecordError
 from schemas import records
 from schemas.records import Record
+from schemas.writer import Write, compile_writer
 
 MAGIC = b"\xc3\x01"
 HEADER_SIZE = 10
@@ -32,12 +32,14 @@ R = TypeVar("R", bound=Record)
 NEWEST: dict[type[Record], str] = {
     records.WebhookDelivery: "webhook-delivery.v1",
     records.Link: "link.v1",
+    records.LinkWithdrawal: "link-withdrawal.v1",
     records.Delivery: "delivery.v1",
     records.Event: "event.v1",
-    records.CaseEvent: "case-event.v1",
+    records.CaseEvent: "case-event.v2",
     records.Case: "case.v1",
     records.DeadLetter: "dead-letter.v1",
     records.Rejection: "rejection.v1",
+    records.Replay: "replay.v1",
 }
 """The schema that each kind of record is written with."""
 
@@ -91,11 +93,13 @@ def _kind_of(subject: str) -> type[Record]:
 
 def encode(record: Record) -> bytes:
     """The record as single-object encoded Avro under its newest schema."""
-    schema = newest_schema(type(record))
-    out = io.BytesIO()
-    out.write(MAGIC + schema.fingerprint)
-    fastavro.schemaless_writer(out, schema.parsed, msgspec.to_builtins(record, builtin_types=(bytes, datetime)))
-    return out.getvalue()
+    return _writer(type(record))(record)
+
+
+@cache
+def _writer(kind: type[Record]) -> Write:
+    schema = newest_schema(kind)
+    return compile_writer(schema.json, MAGIC + schema.fingerprint)
 
 
 def schema_of(value: bytes) -> Schema:

@@ -11,11 +11,12 @@ from typing import Literal
 import msgspec
 
 Verdict = Literal["new", "duplicate", "quarantined"]
-CaseEventKind = Literal["other", "kyb", "kyc", "link", "merge", "expiry"]
+CaseEventKind = Literal["other", "kyb", "kyc", "link", "merge", "expiry", "withdrawal"]
 MatchState = Literal["kyb_only", "kyc_only", "matched", "ambiguous", "conflict"]
 KybStatus = Literal["none", "pending", "resolved"]
 KycStatus = Literal["none", "pending", "success", "temporary_rejection", "permanent_rejection"]
 Outcome = Literal["open", "completed", "rejected", "awaiting_resubmission", "expired", "merged"]
+ReplayKind = Literal["dead_letter", "range"]
 OpenedAtSource = Literal["first_receipt", "event", "link", "id_embedded"]
 
 
@@ -52,6 +53,16 @@ class Link(Record, frozen=True, kw_only=True):
     subject: str
     expected_subjects: int | None = None
     registered_at: datetime
+
+
+class LinkWithdrawal(Record, frozen=True, kw_only=True):
+    """A registered link is taken back: as far as registrations go, this subject does not belong to this case."""
+
+    withdrawal_id: str
+    tenant: str
+    case_id: str
+    subject: str
+    withdrawn_at: datetime
 
 
 class Delivery(Record, frozen=True, kw_only=True):
@@ -223,3 +234,23 @@ class Rejection(Record, frozen=True, kw_only=True):
     reason: str
     count: int
     ingress: str
+
+
+class Replay(Record, frozen=True, kw_only=True):
+    """That an operator had records written again."""
+
+    replay_id: str
+    replayed_at: datetime
+    replayed_by: str
+    kind: ReplayKind
+    origin_topic: str
+    tenant: str | None = None
+    source: str | None = None
+    dead_letter_id: str | None = None
+    first_dead_letter_id: str | None = None
+    delivery_id: str | None = None
+    attempt: int | None = None
+    rekeyed: bool = False
+    range_from: datetime | None = None
+    range_to: datetime | None = None
+    records: int | None = None

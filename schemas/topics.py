@@ -23,6 +23,7 @@ CASE_EVENTS = "case-events.v1"
 CASES = "cases.v1"
 DEAD_LETTERS = "dead-letters.v1"
 REJECTIONS = "rejections.v1"
+REPLAYS = "replays.v1"
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,19 @@ class Topic:
         record: What travels on it.
         key: What its records are keyed by, in words.
         retention: The key under `kafka.retention_hours`; None where the topic is compacted.
+        also: Other records that travel on it.
     """
 
     suffix: str
     record: type[Record]
     key: str
     retention: str | None
+    also: tuple[type[Record], ...] = ()
+
+    @property
+    def records(self) -> tuple[type[Record], ...]:
+        """All that travels on it."""
+        return (self.record, *self.also)
 
     def config(self, kafka: KafkaSettings) -> dict[str, str]:
         """The topic's Kafka configuration."""
@@ -53,13 +61,14 @@ class Topic:
 
 ALL_TOPICS: tuple[Topic, ...] = (
     Topic(RAW, records.WebhookDelivery, "entity key, or <tenant>/!<delivery_id> without one", "raw"),
-    Topic(LINKS, records.Link, "entity key of the KYC subject", None),
+    Topic(LINKS, records.Link, "entity key of the KYC subject", None, also=(records.LinkWithdrawal,)),
     Topic(DELIVERIES, records.Delivery, "as the raw delivery", "deliveries"),
     Topic(EVENTS, records.Event, "entity key", "events"),
     Topic(CASE_EVENTS, records.CaseEvent, "case key: <tenant>/<case_id>", "case_events"),
     Topic(CASES, records.Case, "case key: <tenant>/<case_id>", None),
     Topic(DEAD_LETTERS, records.DeadLetter, "as the record that failed", "dead_letters"),
     Topic(REJECTIONS, records.Rejection, "source", "rejections"),
+    Topic(REPLAYS, records.Replay, "dead letter id, or the replay's id of a range", "replays"),
 )
 
 

@@ -24,7 +24,7 @@ def dead_letter_of(unframable: Unframable) -> DeadLetter:
         detail=unframable.detail,
         origin_topic=message.topic,
         origin_key=message.key,
-        origin_headers={str(name): bytes(content) for name, content in message.headers},
+        origin_headers={str(name): bytes(content or b"") for name, content in message.headers},  # Kafka allows null
         origin_value=message.value,
         body_size=len(value),
     )

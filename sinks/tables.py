@@ -35,6 +35,7 @@ TABLES: tuple[Table, ...] = (
     Table("cases", topics.CASES, records.Case, ("tenant", "case_id", "version")),
     Table("dead_letters", topics.DEAD_LETTERS, records.DeadLetter, ("tenant", "dead_letter_id")),
     Table("rejections", topics.REJECTIONS, records.Rejection, ("tenant", "rejection_id")),
+    Table("replays", topics.REPLAYS, records.Replay, ("tenant", "replay_id")),
 )
 
 POSITION_COLUMNS = ("_topic", "_partition", "_offset")

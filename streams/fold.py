@@ -11,6 +11,7 @@ from schemas.records import Case, OpenedAtSource, Service, Subject
 from streams.facts import CasePolicy, Fact
 from streams.folding import Folding
 from streams.linking import REGISTERED
+from streams.withdrawing import elsewhere, in_force
 
 MORE_SUBJECTS_THAN_EXPECTED = "more_subjects_than_expected"
 
@@ -19,20 +20,25 @@ def fold(tenant: str, case_id: str, facts: Iterable[Fact], policy: CasePolicy) -
     """The snapshot of a case with these facts, in whatever order they are given; there must be at least one.
 
     A provisional case whose callbacks have all been moved to their case is `merged`; one that keeps some is folded from
-    those that stayed.
+    those that stayed. A link that was withdrawn, and what left the case with it, counts as if it had never been.
     """
     ordered = sorted(facts, key=lambda fact: (fact.at, fact.event_id))
-    moved = {event_id for fact in ordered for event_id in fact.moved_events}
+    gone = elsewhere(ordered)
     results = [fact for fact in ordered if fact.kind == "kyc"]
-    merged = bool(moved) and all(fact.event_id in moved for fact in results)
+    merges = {event_id for fact in ordered if fact.kind == "merge" for event_id in fact.moved_events}
+    merged = bool(gone & merges) and all(fact.event_id in gone for fact in results)
+    standing = [fact for fact in in_force(ordered) if fact.event_id in merges or fact.event_id not in gone]
     folding = Folding(policy)
-    for fact in ordered:
-        if merged or fact.event_id not in moved:
+    for fact in standing:
+        if merged or fact.event_id not in gone:
             folding.apply(fact)
 
-    opened_at, source = _opening(ordered)
+    # A case of which nothing is left but withdrawals began, all the same, with the links that were withdrawn.
+    history = [fact for fact in standing if fact.kind != "withdrawal"]
+    history = history or [fact for fact in ordered if fact.kind == "link"] or ordered
+    opened_at, source = _opening(history)
     # An embedded time is never truth: a case must not expire because of it.
-    waiting_since = ordered[0].at if source == "id_embedded" else opened_at
+    waiting_since = history[0].at if source == "id_embedded" else opened_at
     if folding.reopened_at is not None:
         waiting_since = folding.reopened_at
     if folding.expected_subjects is not None and len(folding.subjects) > folding.expected_subjects:

@@ -17,6 +17,7 @@ KYC_REGRESSION = "kyc_regression"
 KYC_REVERSAL = "kyc_reversal"
 KYC_UNKNOWN_STATUS = "kyc_unknown_status"
 CLOSED_AFTER_EXPIRY = "closed_after_expiry"
+LINK_WITHDRAWN = "link_withdrawn"
 PENDING_SUBJECT = "pending"
 
 _TERMINAL = frozenset({kyc.SUCCESS, kyc.PERMANENT_REJECTION})
@@ -84,6 +85,9 @@ class Folding:
                 self._link(fact)
             case "merge":
                 self.merged_into = fact.merged_into
+            case "withdrawal":
+                # Of one that a later link made void nothing is left to tell: it is not in force.
+                self.anomalies.add(LINK_WITHDRAWN)
             case "expiry":
                 # What is closed does not expire; a case that opens again gets a deadline of its own.
                 self.expired = self.expired or self.outcome not in _CLOSING

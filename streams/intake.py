@@ -77,8 +77,8 @@ def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) 
             placement=placement.rule,
             window=_window(facts.type, policy) // MICROSECOND,
         )
-        if isinstance(facts, kyc.KycFacts) and placement.rule not in linking.LINKED:
-            state.parked.append(Parked(occurrence.event_id, now, facts.status, facts.kyc_type, facts.kyc_level, placement.rule))
+        if isinstance(facts, kyc.KycFacts):
+            state.parked += _movable(occurrence, facts, tokens)
     state.note(fingerprint, occurrence, now)
 
     if is_new:
@@ -175,6 +175,25 @@ def _new_event(
         **{**msgspec.structs.asdict(facts), "violations": violations},
     )
     return [told, event]
+
+
+def _movable(occurrence: Occurrence, facts: kyc.KycFacts, tokens: Tokens) -> list[Parked]:
+    """The callback, if a link or its withdrawal can take it to another case: not where its own or earlier tokens put it."""
+    if occurrence.placement in linking.LINKED - {linking.REGISTERED}:
+        return []
+    return [
+        Parked(
+            event_id=occurrence.event_id,
+            at=occurrence.first_at,
+            status=facts.status,
+            kyc_type=facts.kyc_type,
+            kyc_level=facts.kyc_level,
+            placement=occurrence.placement,
+            case_id=occurrence.case_id if occurrence.placement == linking.REGISTERED else "",
+            refs=tokens.refs,
+            token_rule=tokens.rule,
+        )
+    ]
 
 
 def _verdict(

@@ -29,8 +29,37 @@ class Occurrence(msgspec.Struct, array_like=True):
     window: int
 
 
+class Move(msgspec.Struct, array_like=True, frozen=True):
+    """That a callback changed its case.
+
+    Attributes:
+        source_id: The link, delivery or withdrawal that moved it.
+        case_id: Where it went to; empty: back to the provisional case.
+        rule: By which rule it belongs there.
+        at: When what moved it was said, in microseconds since the epoch.
+    """
+
+    source_id: str
+    case_id: str
+    rule: str
+    at: int
+
+
 class Parked(msgspec.Struct, array_like=True):
-    """A callback on a provisional case, remembered so that a late link can take it to its case."""
+    """A callback that may change its case: a link takes it from the provisional case, a withdrawal from the registered one.
+
+    Attributes:
+        event_id: Its event.
+        at: Its receipt, in microseconds since the epoch.
+        status: As in the event.
+        kyc_type: As in the event.
+        kyc_level: As in the event.
+        placement: By which rule it was placed first.
+        moves: Where it went from there, in order.
+        case_id: Where it was placed first; empty: on the provisional case.
+        refs: Cases that its own tokens name.
+        token_rule: By which rule the first of them was found.
+    """
 
     event_id: str
     at: int
@@ -38,7 +67,28 @@ class Parked(msgspec.Struct, array_like=True):
     kyc_type: str | None
     kyc_level: str | None
     placement: str
-    moved_by: str | None = None
+    moves: tuple[Move, ...] = ()
+    case_id: str = ""
+    refs: tuple[str, ...] = ()
+    token_rule: str | None = None
+
+    @property
+    def home(self) -> str:
+        """Its case; empty: the provisional one."""
+        return self.moves[-1].case_id if self.moves else self.case_id
+
+    @property
+    def rule(self) -> str:
+        """By which rule it is there."""
+        return self.moves[-1].rule if self.moves else self.placement
+
+    def returns(self, move: Move) -> bool:
+        """Whether it was on the case of this move of it before."""
+        return move.case_id in {self.case_id, *(before.case_id for before in self.moves[: self.moves.index(move)])}
+
+    def moved(self, move: Move) -> Parked:
+        """The callback after one more move."""
+        return msgspec.structs.replace(self, moves=(*self.moves, move))
 
 
 class IntakeState(msgspec.Struct):
@@ -47,7 +97,7 @@ class IntakeState(msgspec.Struct):
     Attributes:
         seen: Fingerprint to the events it stands for, in order of receipt: one, unless it came again after its window.
         claims: What said that the subject belongs to a case; empty for KYB.
-        parked: Callbacks that went to the provisional case; empty for KYB.
+        parked: Callbacks that went to the provisional case or to a registered one; empty for KYB.
     """
 
     seen: dict[str, list[Occurrence]] = {}
@@ -57,8 +107,8 @@ class IntakeState(msgspec.Struct):
     def pruned(self, now: int, parked_for: timedelta) -> IntakeState:
         """A copy without what is past its time: fingerprints past their window, callbacks parked longer than allowed.
 
-        What may have to be told again after a crash outlasts its time: occurrences by `REPLAY_MARGIN`, and callbacks that a
-        link has moved as long as the link.
+        What may have to be told again after a crash outlasts its time: occurrences by `REPLAY_MARGIN`, and callbacks on a
+        case, or moved by a link, as long as the link.
         """
         oldest_parked = now - parked_for // MICROSECOND
         oldest_seen = now - REPLAY_MARGIN // MICROSECOND
@@ -69,7 +119,7 @@ class IntakeState(msgspec.Struct):
         return IntakeState(
             seen={print_: occurrences for print_, occurrences in seen.items() if occurrences},
             claims=list(self.claims),
-            parked=[parked for parked in self.parked if parked.moved_by is not None or parked.at >= oldest_parked],
+            parked=[parked for parked in self.parked if parked.moves or parked.case_id or parked.at >= oldest_parked],
         )
 
     def occurrence(self, fingerprint: str, at: int) -> Occurrence | None:

@@ -1,8 +1,8 @@
 """Which case a KYC callback belongs to: decided by what was said, never by what looks alike.
 
-In this order: a registered link, the token in the path, the token in `remark` (if they name different cases: a conflict, never
-a guess), what an earlier token of the same subject taught, otherwise unlinked. Names, emails and numbers are never compared.
-docs/explanation/joining.md tells why.
+In this order: a registered link that was not withdrawn, the token in the path, the token in `remark` (if they name different
+cases: a conflict, never a guess), what an earlier token of the same subject taught, otherwise unlinked. Names, emails and
+numbers are never compared. docs/explanation/joining.md tells why.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ UNLINKED = "unlinked"
 CONFLICT = "conflict"
 AMBIGUOUS = "ambiguous"
 
+WITHDRAWN = "withdrawn"
+"""Not a placement: the rule of a claim that takes registrations back."""
+
 LINKED = frozenset({REGISTERED, PATH_TOKEN, REMARK_TOKEN, LEARNED})
 """Placements that put a callback on a case of the KYB provider."""
 
@@ -31,14 +34,15 @@ TOKEN_DISAGREES_WITH_LINK = "token_disagrees_with_link"  # noqa: S105 (the name 
 
 
 class Claim(msgspec.Struct, array_like=True):
-    """Something that said: this subject belongs to this case.
+    """Something that said: this subject belongs to this case; or, of a withdrawal, that it does not.
 
     Attributes:
         case_id: The case.
-        rule: registered, path_token or remark_token.
-        source_id: The link or delivery that said it.
+        rule: registered, path_token, remark_token or withdrawn.
+        source_id: The link, delivery or withdrawal that said it.
         at: When, in microseconds since the epoch.
         expected_subjects: Of a registered link.
+        silenced: Of a token, that a registered link to another case was there: it is heard when that is withdrawn.
     """
 
     case_id: str
@@ -46,6 +50,7 @@ class Claim(msgspec.Struct, array_like=True):
     source_id: str
     at: int
     expected_subjects: int | None = None
+    silenced: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,10 +121,36 @@ def place(subject: str, tokens: Tokens, claims: Sequence[Claim]) -> Placement:
 
 
 def registered_cases(claims: Sequence[Claim]) -> tuple[str, ...]:
-    """Distinct cases that registered links name."""
-    return tuple(dict.fromkeys(claim.case_id for claim in claims if claim.rule == REGISTERED))
+    """Distinct cases that registered links name, without those that were withdrawn."""
+    return tuple(
+        dict.fromkeys(claim.case_id for claim in claims if claim.rule == REGISTERED and not withdrawals(claims, claim))
+    )
+
+
+def named_at(claims: Sequence[Claim], case_id: str, *rules: str) -> int:
+    """When a case was named last, by one of these rules or by a token that is heard; there must be such a claim.
+
+    Of a case that is registered the newest link always counts.
+    """
+    wanted = rules or (PATH_TOKEN, REMARK_TOKEN)
+    return max(claim.at for claim in claims if claim.case_id == case_id and claim.rule in wanted and not claim.silenced)
+
+
+def withdrawals(claims: Sequence[Claim], link: Claim) -> list[Claim]:
+    """What took a registered link back: the time that each states decides, not the order in which they were read."""
+    return [claim for claim in claims if claim.rule == WITHDRAWN and claim.case_id == link.case_id and claim.at >= link.at]
 
 
 def learned_cases(claims: Sequence[Claim]) -> tuple[str, ...]:
-    """Distinct cases that tokens of earlier callbacks named."""
-    return tuple(dict.fromkeys(claim.case_id for claim in claims if claim.rule != REGISTERED))
+    """Distinct cases that tokens of earlier callbacks named, without those that no one hears."""
+    return tuple(
+        dict.fromkeys(claim.case_id for claim in claims if claim.rule not in {REGISTERED, WITHDRAWN} and not claim.silenced)
+    )
+
+
+def heard(claims: Sequence[Claim], case_id: str) -> bool:
+    """Whether a token for this case is heard: where a link is registered it decides alone.
+
+    The same case is heard, so that it makes no difference which of link and callback is read first.
+    """
+    return registered_cases(claims) in {(), (case_id,)}

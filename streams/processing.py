@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 
 from kybstream.encryption import BodyDecryptor, UndecryptableError
-from kybstream.errors import BadRecordError
+from kybstream.errors import BadRecordError, KybStreamError
 from kybstream.ids import derived_id, from_micros
+from kybstream.stacks import place_of
 from schemas import topics
 from schemas.cloudevents import cloud_event_headers
-from schemas.codec import decode, encode
-from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Link, Record, WebhookDelivery
-from streams.batching.records import BatchResult, Output, StateReader
+from schemas.codec import decode, decode_any, encode
+from schemas.providers.body import NO_ENTITY, NOT_AN_OBJECT, NOT_JSON
+from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Link, LinkWithdrawal, Record, WebhookDelivery
+from schemas.replays import HOME_KEY
+from streams.batching.records import BatchResult, DeadRecord, Output, StateReader
 from streams.batching.records import Record as KafkaRecord
 from streams.cases import CaseState, case, case_policy
 from streams.intake import QuarantineError, intake, quarantined
 from streams.intake_state import IntakeState
-from streams.links import intake_link
+from streams.links import intake_link, intake_withdrawal
 from streams.policy import DEFAULT_DEADLINE, TenantPolicy
 
 UNDECODABLE = "undecodable"
@@ -28,6 +32,10 @@ UNKNOWN_TENANT = "unknown_tenant"
 KEY_MISMATCH = "key_mismatch"
 """The record is not keyed by what it is about: its state would be looked up in one place and written to another."""
 UNDECRYPTABLE = "undecryptable"
+FAILED = "failed"
+"""Processing raised what nobody foresaw: a bug of ours."""
+
+_OF_THE_SENDER = frozenset({NOT_JSON, NOT_AN_OBJECT, NO_ENTITY})
 
 _encoder = msgspec.msgpack.Encoder()
 _intake_decoder = msgspec.msgpack.Decoder(IntakeState)
@@ -70,35 +78,44 @@ class IntakeProcess:
         """
         del partition
         found = state.get_many({record.key for record in records if record.key is not None})
-        states = {key: _intake_decoder.decode(value) for key, value in found.items()}
-        changed: dict[bytes, IntakeState] = {}
+        states: dict[bytes, IntakeState] = {}
+        writes: dict[bytes, bytes | None] = {}
         outputs: list[Output] = []
+        dead: list[DeadRecord] = []
         for record in records:
             if record.topic == self._names.links and record.value is None:
                 continue  # compaction removed a link; what it did stays done
             key = record.key or b""
-            before = states.get(key, IntakeState())
             try:
+                before = states.get(key) or _intake_state(found.get(key))
                 after, told = self._one(record, before)
+                made = [self._output(one, record) for one in told]
+                if after is not before:
+                    writes[key] = _encoder.encode(after)
+                    states[key] = after
             except BadRecordError as error:
-                outputs.append(self._undecodable(record, error))
-                continue
+                dead.append(DeadRecord(record.offset, UNDECODABLE, may_be_ours=True))
+                made = [self._undecodable(record, error)]
             except _RejectedError as rejected:
-                outputs += self._dead(record, rejected)
-                continue
-            if after is not before:
-                states[key] = changed[key] = after
-            outputs += [self._output(one, record) for one in told]
-        return BatchResult(outputs, {key: _encoder.encode(after) for key, after in changed.items()})
+                dead.append(DeadRecord(record.offset, rejected.reason, may_be_ours=rejected.may_be_ours))
+                made = self._dead(record, rejected)
+            except (KybStreamError, MemoryError):
+                raise  # no record's fault
+            except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours of the record go on
+                detail = f"{type(error).__name__} in {place_of(error)}"
+                dead.append(DeadRecord(record.offset, FAILED, may_be_ours=True, detail=detail))
+                made = self._dead(record, self._rejected(record, detail))
+            outputs += made
+        return BatchResult(outputs, writes, dead)
 
     def _one(self, record: KafkaRecord, before: IntakeState) -> tuple[IntakeState, list[Record]]:
         if record.topic == self._names.links:
-            link = decode(record.value or b"", Link)
+            link = _link_or_withdrawal(record.value or b"")
             if link.tenant not in self._policies:
                 raise _RejectedError(UNKNOWN_TENANT, None, link=link)
             if record.key != topics.entity_key(link.tenant, link.subject).encode():
                 raise _RejectedError(KEY_MISMATCH, None, link=link)
-            return intake_link(before, link)
+            return intake_link(before, link) if isinstance(link, Link) else intake_withdrawal(before, link)
         delivery = decode(record.value or b"", WebhookDelivery)
         policy = self._policies.get(delivery.tenant)
         if policy is None:
@@ -110,6 +127,14 @@ class IntakeProcess:
             return intake(before, delivery, policy)
         except QuarantineError as error:
             raise _RejectedError(error.reason, error.detail, delivery=delivery) from None
+
+    def _rejected(self, record: KafkaRecord, detail: str) -> _RejectedError:
+        """The rejection of a record whose processing failed; its delivery or link is named where it can be read."""
+        with suppress(Exception):
+            if record.topic == self._names.links:
+                return _RejectedError(FAILED, detail, link=_link_or_withdrawal(record.value or b""))
+            return _RejectedError(FAILED, detail, delivery=decode(record.value or b"", WebhookDelivery))
+        return _RejectedError(FAILED, detail)
 
     def _readable(self, delivery: WebhookDelivery) -> WebhookDelivery:
         """The delivery with its body in clear."""
@@ -129,7 +154,7 @@ class IntakeProcess:
     def _output(self, record: Record, cause: KafkaRecord) -> Output:
         match record:
             case Delivery():
-                return _output(self._names.deliveries, cause.key, record, cause)
+                return _output(self._names.deliveries, _home_key(cause), record, cause)
             case Event():
                 return _output(self._names.events, cause.key, record, cause)
             case CaseEvent():
@@ -141,17 +166,17 @@ class IntakeProcess:
     def _dead(self, record: KafkaRecord, rejected: _RejectedError) -> list[Output]:
         delivery, link = rejected.delivery, rejected.link
         letter = dead_letter(
-            "intake" if delivery else "links",
+            "links" if record.topic == self._names.links else "intake",
             rejected.reason,
             record,
             detail=rejected.detail,
             delivery=delivery,
-            received_at=link.registered_at if link else None,
+            received_at=_stated_at(link) if link else None,
         )
-        outputs = [_output(self._names.dead_letters, record.key, letter, record)]
+        outputs = [_output(self._names.dead_letters, _home_key(record), letter, record)]
         if delivery:
             verdict = quarantined(delivery, rejected.reason)
-            outputs.append(_output(self._names.deliveries, record.key, verdict, record))
+            outputs.append(_output(self._names.deliveries, _home_key(record), verdict, record))
         return outputs
 
     def _undecodable(self, record: KafkaRecord, error: BadRecordError) -> Output:
@@ -171,37 +196,64 @@ class CasesProcess:
         """What the batch comes to: a snapshot for each event that was not known, and the new states of its cases."""
         del partition
         found = state.get_many({record.key for record in records if record.key is not None})
-        states: dict[bytes, CaseState] = {key: _case_decoder.decode(value) for key, value in found.items()}
-        changed: set[bytes] = set()
+        states: dict[bytes, CaseState] = {}
+        writes: dict[bytes, bytes | None] = {}
         outputs: list[Output] = []
+        dead: list[DeadRecord] = []
         for record in records:
+            key = record.key or b""
             try:
-                event = decode(record.value or b"", CaseEvent)
+                before = states.get(key) or _case_state(found.get(key))
+                after, snapshot = self._one(record, before)
+                if snapshot is not None:
+                    made = _output(self._names.cases, key, snapshot, record)
+                    writes[key] = _encoder.encode(after)
+                    states[key] = after
+                    outputs.append(made)
+                continue
             except BadRecordError as error:
-                letter = dead_letter("cases", UNDECODABLE, record, detail=error.message)
-                outputs.append(_output(self._names.dead_letters, record.key, letter, record))
-                continue
-            key = topics.case_key(event.tenant, event.case_id).encode()
-            if record.key != key:
-                letter = dead_letter("cases", KEY_MISMATCH, record)
-                outputs.append(_output(self._names.dead_letters, record.key, letter, record))
-                continue
-            policy = self._policies.get(event.tenant)
-            rules = case_policy(
-                deadline=policy.deadline if policy else DEFAULT_DEADLINE,
-                kyc_always=policy.kyc_always if policy else False,
-                case_id=event.case_id,
-            )
-            states[key], snapshot = case(states.get(key), event, rules)
-            if snapshot is not None:
-                changed.add(key)
-                outputs.append(_output(self._names.cases, key, snapshot, record))
-        return BatchResult(outputs, {key: _encoder.encode(states[key]) for key in changed})
+                refused = DeadRecord(record.offset, UNDECODABLE, may_be_ours=True, detail=error.message)
+            except _RejectedError as rejected:
+                refused = DeadRecord(record.offset, rejected.reason, may_be_ours=rejected.may_be_ours)
+            except (KybStreamError, MemoryError):
+                raise  # no record's fault
+            except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours of the record go on
+                refused = DeadRecord(
+                    record.offset, FAILED, may_be_ours=True, detail=f"{type(error).__name__} in {place_of(error)}"
+                )
+            dead.append(refused)
+            letter = dead_letter("cases", refused.reason, record, detail=refused.detail)
+            outputs.append(_output(self._names.dead_letters, record.key, letter, record))
+        return BatchResult(outputs, writes, dead)
+
+    def _one(self, record: KafkaRecord, before: CaseState | None) -> tuple[CaseState, Case | None]:
+        event = decode(record.value or b"", CaseEvent)
+        if record.key != topics.case_key(event.tenant, event.case_id).encode():
+            raise _RejectedError(KEY_MISMATCH, None)
+        policy = self._policies.get(event.tenant)
+        rules = case_policy(
+            deadline=policy.deadline if policy else DEFAULT_DEADLINE,
+            kyc_always=policy.kyc_always if policy else False,
+            case_id=event.case_id,
+        )
+        return case(before, event, rules)
 
 
 def read_case_state(value: bytes) -> CaseState:
-    """The state of a case as the table holds it."""
+    """The state of a case as the table holds it.
+
+    Raises:
+        msgspec.MsgspecError: The value is of another version, or damaged.
+    """
     return _case_decoder.decode(value)
+
+
+def _intake_state(value: bytes | None) -> IntakeState:
+    return IntakeState() if value is None else _intake_decoder.decode(value)
+
+
+def _case_state(value: bytes | None) -> CaseState | None:
+    return None if value is None else _case_decoder.decode(value)
 
 
 def dead_letter(
@@ -227,15 +279,40 @@ def dead_letter(
         detail=detail,
         origin_topic=record.topic,
         origin_key=record.key,
-        origin_headers=dict(record.headers),
+        origin_headers={name: content or b"" for name, content in record.headers},  # Kafka allows null
         origin_value=record.value,
         body_size=len(delivery.body) if delivery else len(value),
     )
 
 
+def _home_key(record: KafkaRecord) -> bytes | None:
+    """The key under which a delivery's verdicts and dead letters are told.
+
+    Its own, but for a copy that was rekeyed: what was told of the original lies under the original's key, and only within one
+    partition does the newest verdict come last.
+    """
+    return next((content for name, content in record.headers if name == HOME_KEY), record.key)
+
+
+def _link_or_withdrawal(value: bytes) -> Link | LinkWithdrawal:
+    statement = decode_any(value)
+    if isinstance(statement, Link | LinkWithdrawal):
+        return statement
+    raise BadRecordError(f"expected a Link or a LinkWithdrawal, found a {type(statement).__name__}")
+
+
+def _stated_at(statement: Link | LinkWithdrawal) -> datetime:
+    return statement.registered_at if isinstance(statement, Link) else statement.withdrawn_at
+
+
 class _RejectedError(Exception):
     def __init__(
-        self, reason: str, detail: str | None, *, delivery: WebhookDelivery | None = None, link: Link | None = None
+        self,
+        reason: str,
+        detail: str | None,
+        *,
+        delivery: WebhookDelivery | None = None,
+        link: Link | LinkWithdrawal | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -243,9 +320,19 @@ class _RejectedError(Exception):
         self.delivery = delivery
         self.link = link
 
+    @property
+    def may_be_ours(self) -> bool:
+        """Whether the cause may be a bug or the configuration; not so, if the sender's body says nothing usable.
+
+        A body of which the ingress could read an entity is not the sender's: the intake can read it, too.
+        """
+        return self.reason not in _OF_THE_SENDER or (self.delivery is not None and self.delivery.entity_key is not None)
+
 
 def _output(
     topic: str, key: bytes | None, record: Delivery | Event | CaseEvent | Case | DeadLetter, cause: KafkaRecord
 ) -> Output:
-    traceparent = next((value.decode("ascii", "ignore") for name, value in cause.headers if name == "traceparent"), None)
+    traceparent = next(
+        (value.decode("ascii", "ignore") for name, value in cause.headers if name == "traceparent" and value), None
+    )
     return Output(topic, key, encode(record), cloud_event_headers(record, traceparent=traceparent))

@@ -11,19 +11,23 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import structlog
 from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials
 
 from kybstream.encryption import body_decryptor
-from kybstream.errors import ConfigurationError, KybStreamError
+from kybstream.errors import ConfigurationError, KybStreamError, RunError
 from kybstream.kafka import client_options, require_topics
 from kybstream.settings import KafkaSettings, Settings
 from schemas.cloudevents import cloud_event_headers
 from schemas.codec import encode
 from schemas.topics import ALL_TOPICS, case_key
-from streams.batching import BatchApp, BatchTable, Output, changelog_topic, run
+from streams.batching import BatchApp, BatchTable, Observer, Output, Process, changelog_topic, run
 from streams.cases import expiry
+from streams.dead_letter_limit import Limited
+from streams.metrics import WorkerMetrics
+from streams.monitoring import monitored
 from streams.policy import policies
 from streams.processing import CasesProcess, IntakeProcess, TopicNames, read_case_state
 
@@ -42,7 +46,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def build_app(settings: Settings) -> tuple[BatchApp, BatchTable]:
+def build_app(settings: Settings, observer: Observer | None = None) -> tuple[BatchApp, BatchTable]:
     """The app with its two agents, and the table of cases that the timer looks through."""
     worker = settings.worker
     app = BatchApp(
@@ -55,15 +59,20 @@ def build_app(settings: Settings) -> tuple[BatchApp, BatchTable]:
         commit_interval=worker.commit_interval_seconds,
         replication_factor=settings.kafka.replication_factor,
         settings=_security(settings.kafka),
+        observer=observer,
     )
+
+    def limited(agent: str, process: Process) -> Process:
+        return Limited(agent, process, share=worker.dead_letter_share, window=worker.dead_letter_window)
+
     names = TopicNames(settings.kafka.topic_prefix)
     rules = policies(settings)
     deliveries_and_links = app.batch_topic(names.raw, names.links)
     intake = IntakeProcess(rules, names, body_decryptor(settings.encryption))
     # Two topics: their order among each other may differ after a kill, so what was told must follow from what is remembered.
-    app.batch_agent(deliveries_and_links, app.batch_table(INTAKE_TABLE), intake, retells=True)
+    app.batch_agent(deliveries_and_links, app.batch_table(INTAKE_TABLE), limited(INTAKE_TABLE, intake), retells=True)
     cases = app.batch_table(CASES_TABLE)
-    app.batch_agent(app.batch_topic(names.case_events), cases, CasesProcess(rules, names))
+    app.batch_agent(app.batch_topic(names.case_events), cases, limited(CASES_TABLE, CasesProcess(rules, names)))
     return app, cases
 
 
@@ -75,7 +84,12 @@ def changelog_topics(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 async def run_worker(
-    settings: Settings, *, stop: asyncio.Event, ready: Callable[[], None] | None = None, clock: Clock = utc_now
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[], None] | None = None,
+    clock: Clock = utc_now,
+    leave: Callable[[RunError], None] | None = None,
 ) -> None:
     """Runs the worker until `stop` is set.
 
@@ -84,23 +98,29 @@ async def run_worker(
         stop: Set it for a graceful end: batches that began are finished and committed.
         ready: Called once when the state is complete and batches are processed.
         clock: What time it is, for expiry.
+        leave: Ends the process at once, from another thread: see `streams.monitoring`.
 
     Raises:
         ConfigurationError: No tenant is configured.
         UnavailableError: Kafka cannot be reached.
-        RunError: A topic is missing (`kyb-stream migrate` makes them), or the worker crashed.
+        DeadLetterLimitError: Too many records cannot be processed.
+        StalledError: Nothing went on for too long.
+        RunError: A topic is missing (`kyb-stream migrate` makes them), the port of the health pages is in use, or the worker
+            crashed.
     """
     if not settings.tenants:
         raise ConfigurationError("no [[tenants]] are configured", hint="kyb-stream.example.toml shows one.")
     await require_topics(settings.kafka, [settings.topic(topic.suffix) for topic in ALL_TOPICS])
-    app, cases = build_app(settings)
-    timer = asyncio.create_task(_expire(app, cases, settings, clock, ready))
-    timer.add_done_callback(lambda done: _crash_with(app, done))
-    try:
-        await run(app, stop)
-    finally:
-        timer.cancel()
-        await asyncio.gather(timer, return_exceptions=True)
+    metrics = WorkerMetrics()
+    app, cases = build_app(settings, metrics)
+    async with monitored(app, metrics, settings.worker, leave):
+        timer = asyncio.create_task(_expire(app, cases, settings, clock, ready))
+        timer.add_done_callback(lambda done: _crash_with(app, done))
+        try:
+            await run(app, stop)
+        finally:
+            timer.cancel()
+            await asyncio.gather(timer, return_exceptions=True)
 
 
 async def _expire(app: BatchApp, cases: BatchTable, settings: Settings, clock: Clock, ready: Callable[[], None] | None) -> None:
@@ -131,10 +151,15 @@ def _crash_with(app: BatchApp, timer: asyncio.Task[None]) -> None:
 
 
 async def _expire_once(app: BatchApp, cases: BatchTable, topic: str, now: datetime) -> None:
-    scanned = sent = 0
+    scanned = sent = unreadable = 0
     for partition in sorted(cases.owned_partitions()):
         for _key, value in cases.scan(partition):
-            event = expiry(read_case_state(value), now)
+            try:
+                event = expiry(read_case_state(value), now)
+            except msgspec.MsgspecError:
+                # Its next event tells it as a dead letter; the other cases expire all the same.
+                event = None
+                unreadable += 1
             if event is not None:
                 key = case_key(event.tenant, event.case_id).encode()
                 await app.publish([Output(topic, key, encode(event), cloud_event_headers(event))])
@@ -144,6 +169,8 @@ async def _expire_once(app: BatchApp, cases: BatchTable, topic: str, now: dateti
                 await asyncio.sleep(0)
     if sent:
         log.info("cases_expired", cases=sent)
+    if unreadable:
+        log.error("unreadable_states", cases=unreadable)
 
 
 def _security(kafka: KafkaSettings) -> dict[str, object]:

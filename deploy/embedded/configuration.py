@@ -1,18 +1,22 @@
-"""The configuration that `dev` and `demo` write for themselves: two sources with random tokens, everything on loopback."""
+"""The configuration that `dev` and `demo` write for themselves: two sources, random tokens and keys, everything on loopback."""
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from kybstream.settings import render_toml
+from kybstream.settings.values import KEY_BYTES
 
 HOST = "127.0.0.1"
 TENANT = "acme"
 KYB_SOURCE = "kyb"
 KYC_SOURCE = "kyc"
+BODY_KEY = "k1"
+"""The name of the key that encrypts bodies."""
 
 
 def new_configuration(*, bootstrap_servers: str, clickhouse_port: int, ingress_port: int) -> dict[str, object]:
@@ -21,6 +25,9 @@ def new_configuration(*, bootstrap_servers: str, clickhouse_port: int, ingress_p
         "kafka": {"bootstrap_servers": bootstrap_servers},
         "clickhouse": {"url": f"http://{HOST}:{clickhouse_port}"},
         "ingress": {"host": HOST, "port": ingress_port},
+        "encryption": {
+            "keys": [{"id": BODY_KEY, "key": base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}],
+        },
         "tenants": [
             {
                 "name": TENANT,
@@ -36,7 +43,7 @@ def new_configuration(*, bootstrap_servers: str, clickhouse_port: int, ingress_p
 
 
 def write_configuration(path: Path, values: Mapping[str, object], *, comment: str) -> None:
-    """Writes a configuration that only its owner can read: it holds the tokens."""
+    """Writes a configuration that only its owner can read: it holds tokens and keys."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -39,11 +39,13 @@ class Stack:
         config_path: The configuration that all components are started with.
         data_dir: Holds the data of each, and their logs in `logs/`.
         broker: `noida`, `apache`, or the address of a broker that runs already.
+        clear_bodies: Lets the ingress run without a key: bodies lie in Kafka in clear then.
     """
 
     config_path: Path
     data_dir: Path
     broker: str = NOIDA
+    clear_bodies: bool = False
 
     @property
     def overrides(self) -> dict[str, str]:
@@ -57,6 +59,8 @@ class Stack:
         }
         if self.broker not in {NOIDA, APACHE}:
             values["KYB_STREAM_KAFKA__BOOTSTRAP_SERVERS"] = self.broker
+        if self.clear_bodies:
+            values["KYB_STREAM_ENCRYPTION__REQUIRED"] = "false"
         return values
 
     def settings(self) -> Settings:

@@ -14,7 +14,7 @@ from ingress.signatures.candidates import CANDIDATES, Hints, Options
 from ingress.signatures.verifier import SignedRequest
 from kybstream.errors import ConfigurationError
 from kybstream.settings import Secret, SourceSettings
-from kybstream.settings.model import SignatureSettings
+from kybstream.settings.tenancy import SignatureSettings
 
 _ANY_TIME = 1e18
 """Seconds: captures are old, so that no timestamp is too old here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -44,6 +45,8 @@ def command(data_dir: Path, broker: str, config_path: Path | None) -> None:
     with lock_folder(data_dir):
         path = config_path or _own_configuration(data_dir)
         stack = Stack(path.absolute(), data_dir.absolute(), broker)
+        if stack.settings().encryption.is_unsaid:
+            stack = replace(stack, clear_bodies=True)
         run_component(lambda stop: _run(stack, stop))
 
 
@@ -51,7 +54,7 @@ def _own_configuration(data_dir: Path) -> Path:
     path = data_dir / CONFIG_NAME
     if not path.exists():
         values = new_configuration(bootstrap_servers="127.0.0.1:9092", clickhouse_port=8123, ingress_port=8080)
-        write_configuration(path, values, comment="Made by `kyb-stream dev`, with random tokens. Edit it as you like.")
+        write_configuration(path, values, comment="Made by `kyb-stream dev`, with random tokens and keys. Edit it as you like.")
         click.echo(f"wrote {path}")
     return path
 
@@ -89,6 +92,12 @@ def _greeting(stack: Stack, settings: Settings) -> str:
         token = make_case_token(EXAMPLE_CASE, tenant.case_token_keys[0].reveal())
         lines += ["", f"KYC callback URL of the case {EXAMPLE_CASE}:", f"  {base}/webhooks/{kyc.name}/{kyc.token}/{token}"]
     lines += ["", f"ClickHouse: {settings.clickhouse.url} (user default, no password, database {settings.clickhouse.database})"]
+    if not settings.encryption.keys:
+        lines += [
+            "",
+            f"Bodies lie in Kafka in clear: there is no [[encryption.keys]] in {stack.config_path}.",
+            "`openssl rand -base64 32` makes a key; docs/how-to/production.md says what to write.",
+        ]
     if kyb and kyb.signature.scheme == "none":
         body = (
             f'{{"kyb_backoffice_id":"kyb-3nGsq1717871","service_id":"{EXAMPLE_CASE}","type":"service_initiated",'

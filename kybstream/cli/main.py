@@ -26,9 +26,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tail": ("tail", "Show a topic's records as JSON lines, without personal data."),
     "simulate": ("simulate", "Play both providers against an ingress."),
     "reconcile": ("reconcile", "Account for every delivery."),
+    "dlq": ("dlq", "Show dead letters, and have them processed again."),
+    "replay": ("replay", "Process the raw deliveries of a time range again, after a fix."),
     "case-token": ("case_token", "Print the KYC callback URL of each case."),
     "detect-signature": ("detect_signature", "Find the signature scheme of a captured request."),
     "links": ("links", "Tell which case a KYC subject belongs to."),
+    "asyncapi": ("asyncapi", "Print the topics as an AsyncAPI document."),
     "embedded": ("embedded", "Run one embedded server alone."),
 }
 """Name of each command, the module of this package that holds it, and what it does in a line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -26,9 +27,21 @@ def run_component(component: Component, *, fast_loop: bool = False) -> None:
         with _signals(stop):
             await component(stop)
 
+    _collect_garbage_less_often()
     factory = uvloop.new_event_loop if fast_loop else None
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(until_signalled())
+
+
+def _collect_garbage_less_often() -> None:
+    """Leaves what the imports made out of garbage collection, and collects after 20,000 new objects instead of 700.
+
+    A component makes many objects that live for one request or one batch and are freed by their counts. Measured: 6 % of the
+    ingress's time and 12 % of the intake's (docs/performance.md). What is in cycles is freed all the same, only later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from schemas.topics import ALL_TOPICS, topic_named
 def command(topic: str, limit: int | None, config_path: Path | None, *, from_beginning: bool, no_follow: bool) -> None:
     """Show a topic's records as JSON lines, without personal data. TOPIC: events, kyb.events.v1, ….
 
-    Bodies and tokens are left out; their size is shown.
+    Bodies and tokens are left out; their size in the topic is shown.
     """
     settings = load_settings(config_path)
     known = topic_named(topic, settings.kafka.topic_prefix)

@@ -31,14 +31,15 @@ def tail_line(record: ReadRecord) -> str:
         shown["record"] = None
     else:
         try:
-            shown["record"] = _visible(decode_any(record.value))
+            shown["record"] = visible(decode_any(record.value))
         except BadRecordError as error:
             shown["error"] = error.message
             shown["value_size"] = len(record.value)
     return msgspec.json.encode(shown).decode()
 
 
-def _visible(record: Record) -> dict[str, Any]:
+def visible(record: Record) -> dict[str, Any]:
+    """The fields of a record without personal data and secrets; of hidden fields only the size."""
     fields: dict[str, Any] = msgspec.structs.asdict(record)
     for name in HIDDEN.get(type(record), ()):
         value = fields.pop(name)

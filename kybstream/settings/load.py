@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,16 +160,27 @@ def _sentence(error: ErrorDetails, file: Path | None, origins: Mapping[tuple[str
 def render_toml(values: Mapping[str, Any]) -> str:
     """A small TOML writer for configurations that this application makes itself (`dev`, `demo`).
 
-    Sections become tables, lists of mappings arrays of tables; values are text, numbers, booleans or lists of these.
+    Sections become tables, lists of mappings arrays of tables, also inside a section; values are text, numbers, booleans or
+    lists of these.
     """
     lines: list[str] = []
     for section, content in values.items():
         if isinstance(content, Mapping):
-            lines += [f"[{section}]", *_pairs(content), ""]
+            nested = {key: value for key, value in content.items() if _is_tables(value)}
+            lines += [f"[{section}]", *_pairs({key: value for key, value in content.items() if key not in nested}), ""]
+            for key, items in nested.items():
+                lines += _array_of_tables(f"{section}.{key}", items)
         else:
-            for item in content:
-                lines += [f"[[{section}]]", *_pairs(item), ""]
+            lines += _array_of_tables(section, content)
     return "\n".join(lines)
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _array_of_tables(name: str, items: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [line for item in items for line in (f"[[{name}]]", *_pairs(item), "")]
 
 
 def _pairs(content: Mapping[str, Any]) -> list[str]:

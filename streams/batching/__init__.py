@@ -9,18 +9,21 @@ says so, the state is in its changelog before it is on disk, and only then may t
 May import `kybstream`, Faust, aiokafka and rocksdict; knows nothing of deliveries or cases.
 """
 
-from streams.batching.app import BatchApp
+from streams.batching.app import BatchApp, Phase
 from streams.batching.changelog import ChangelogTopic, changelog_topic
 from streams.batching.errors import (
     AssignmentError,
     ChangelogConflictError,
     RecordTooLargeError,
     StateLockedError,
+    StateUnavailableError,
     StopTimeoutError,
     TopicMismatchError,
     WorkerCrashedError,
 )
-from streams.batching.records import BatchResult, Output, Process, Record, StateReader
+from streams.batching.observing import Observer, Step
+from streams.batching.progress import PartitionProgress
+from streams.batching.records import BatchResult, DeadRecord, Output, Process, Record, StateReader
 from streams.batching.runner import run
 from streams.batching.table import BatchTable
 
@@ -31,12 +34,18 @@ __all__ = [
     "BatchTable",
     "ChangelogConflictError",
     "ChangelogTopic",
+    "DeadRecord",
+    "Observer",
     "Output",
+    "PartitionProgress",
+    "Phase",
     "Process",
     "Record",
     "RecordTooLargeError",
     "StateLockedError",
     "StateReader",
+    "StateUnavailableError",
+    "Step",
     "StopTimeoutError",
     "TopicMismatchError",
     "WorkerCrashedError",

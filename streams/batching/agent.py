@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from aiokafka.errors import KafkaError
 
-from streams.batching.records import Output, Process, Record
+from kybstream.errors import KybStreamError
+from streams.batching.observing import Measured
+from streams.batching.records import BatchResult, Output, Process, Record
 from streams.batching.steps import run_batch
 from streams.batching.table import BatchTable, TableReader
 
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
     from streams.batching.app import BatchApp
 
 log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+"""Between attempts at a batch: doubles from the first to the longest."""
 
 
 class KafkaEffects:
@@ -59,11 +67,14 @@ class BatchAgent:
     """Runs `process` for each batch of its topics.
 
     Batches of one partition number run one at a time and in the order they came, whichever of the topics they are from,
-    because they share that partition of the table; different partition numbers overlap. An exception ends the app.
+    because they share that partition of the table; different partition numbers overlap. A batch that meets trouble of Kafka's
+    or of the disk's is tried again, whole, as after a kill, until it succeeds or the flow stops; any other exception ends the
+    app.
     """
 
     def __init__(self, app: BatchApp, table: BatchTable, process: Process, *, retells: bool) -> None:
         self._app = app
+        self._name = table.name
         self._table = table
         self._process = process
         self._retells = retells
@@ -93,18 +104,56 @@ class BatchAgent:
         effects = KafkaEffects(self._app, self._table, event)
         try:
             async with self._turns[message.partition]:
-                # A rebalance or a stop waits for batches that began; the others it will deliver again.
-                if not (self._app.consumer.flow_active and effects.current()) or self._app.should_stop:
-                    return
-                records = [_record(raw) for raw in message.value]
-                if not await run_batch(message.partition, records, self._process, effects, retells=self._retells):
-                    log.info("batch_abandoned", topic=message.topic, partition=message.partition, end=message.offset)
+                await self._process_until_done(message, effects)
         except Exception as error:
             log.exception("batch_failed", topic=message.topic, partition=message.partition, first=message.value[0].offset)
             await self._app.crash(error)
         finally:
             if not message.acked:
                 self._app.consumer.forget(message)
+
+    async def _process_until_done(self, message: Any, effects: KafkaEffects) -> None:
+        records = [_record(raw) for raw in message.value]
+        where = {"topic": message.topic, "partition": message.partition, "end": message.offset}
+        pause = FIRST_PAUSE_SECONDS
+        # A rebalance or a stop waits for batches that began; the others, and what would be tried again, it delivers again.
+        while self._app.consumer.flow_active and effects.current() and not self._app.should_stop:
+            batch = Measured(self._name, self._process, effects, self._app.observer)
+            try:
+                if await run_batch(message.partition, records, batch, batch, retells=self._retells):
+                    self._done(records, batch.result)
+                else:
+                    log.info("batch_abandoned", **where)
+            except Exception as error:
+                if not _retriable(error):
+                    raise
+                log.warning("batch_tried_again", error=type(error).__name__, reason=str(error), seconds=pause, **where)
+                self._app.observer.batch_retried(self._name)
+            else:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._app.consumer.suspend_flow.wait(), pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _done(self, records: Sequence[Record], result: BatchResult) -> None:
+        self._app.observer.batch_done(self._name, len(records), result)
+        suspects = [dead for dead in result.dead if dead.may_be_ours]
+        if suspects:
+            log.warning(
+                "records_dead_lettered",
+                agent=self._name,
+                topic=records[0].topic,
+                partition=records[0].partition,
+                first=suspects[0].offset,
+                count=len(suspects),
+                reasons=sorted({dead.reason for dead in suspects}),
+                detail=next((dead.detail for dead in suspects if dead.detail), None),
+            )
+
+
+def _retriable(error: Exception) -> bool:
+    """Tell whether the same batch can succeed later without anybody changing anything."""
+    return isinstance(error, KybStreamError | KafkaError) and bool(error.retriable)
 
 
 def _record(raw: Any) -> Record:

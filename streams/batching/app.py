@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import faust
 import structlog
@@ -14,11 +14,16 @@ from faust.types import TP
 
 from streams.batching.agent import BatchAgent
 from streams.batching.consumer import BatchConsumer
+from streams.batching.observing import Observer, Unobserved
 from streams.batching.producer import BatchProducer
+from streams.batching.progress import PartitionProgress
 from streams.batching.records import Output, Process
 from streams.batching.table import BatchTable
 
 log = structlog.get_logger(__name__)
+
+Phase = Literal["starting", "rebalancing", "recovering", "running", "stopping"]
+"""What an app does; batches are processed while it is `running` only."""
 
 _QUEUED_CHUNKS = 64
 """Chunks between consumer and agent. Agents take them at once; in recovery this bounds the memory."""
@@ -64,6 +69,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         compression: None, `gzip`, `snappy`, `lz4` or `zstd`.
         replication_factor: Of changelogs, where Faust creates them because `migrate` has not.
         settings: Further settings of Faust, as `broker_credentials`.
+        observer: Is told what happens to batches.
     """
 
     def __init__(
@@ -84,10 +90,12 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         compression: str | None = None,
         replication_factor: int = 1,
         settings: Mapping[str, object] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.source_topics: set[str] = set()
         self.batched_topics: set[str] = set()
         self.inflight_records = inflight_records
+        self.observer: Observer = observer or Unobserved()
         self.services_started = asyncio.Event()
         self.at_rest = asyncio.Event()
         self._partitions = partitions
@@ -174,14 +182,36 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         completed: bool = self.tables.recovery.completed.is_set()
         return self.started and completed and not self.rebalancing and not self.should_stop
 
-    def stalled_seconds(self) -> dict[tuple[str, int], float]:
-        """Return, per owned (topic, partition), how long its committed offset has stood still with records waiting.
+    def phase(self) -> Phase:
+        """Tell what the app is doing."""
+        if self.should_stop:
+            return "stopping"
+        if not self.started:
+            return "starting"
+        if not self.ready():
+            return "recovering" if self.in_recovery else "rebalancing"
+        return "running"
 
-        For liveness: 0.0 when caught up, a little over the commit interval under load. Empty before the first assignment, so
-        look at `ready` too.
+    def progress(self) -> dict[tuple[str, int], PartitionProgress]:
+        """Return, per owned (topic, partition), how it does; empty unless the app is `running`.
+
+        Look about once a second: for how long a partition stands still is counted from one look to the next.
         """
-        stalled: dict[tuple[str, int], float] = self.consumer.stalled_seconds() if self.started else {}
-        return stalled
+        progress: dict[tuple[str, int], PartitionProgress] = self.consumer.progress() if self.ready() else {}
+        return progress
+
+    def commits(self) -> int:
+        """Return how many commits of a partition there have been."""
+        return 0 if self._consumer is None else int(self._consumer.commits)
+
+    def recovered(self) -> int:
+        """Return how many records of changelogs have been read back into the state."""
+        return sum(table.recovered() for table in self.tables.values())
+
+    @property
+    def rebalance_seconds(self) -> float:
+        """How long a rebalance may take before the broker goes on without a member that does not answer."""
+        return float(self.conf.broker_rebalance_timeout)
 
     def crash_soon(self, error: BaseException) -> None:
         """End the app from synchronous code."""

@@ -13,7 +13,6 @@ seen in one of ten restarts on a busy machine. So chunks of source topics are no
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from faust.types.tuples import ConsumerMessage
 from mode.threads import WorkerThread
 from mode.utils.futures import notify
 
+from streams.batching.progress import CommitProgress, PartitionProgress
 from streams.batching.ranges import OffsetRange, OffsetRanges
 
 log = structlog.get_logger(__name__)
@@ -70,20 +70,32 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         self._room = asyncio.Event()
         self._aligned: set[TP] = set()
         self._undelivered: set[TP] = set()
-        self._progress_at: dict[TP, float] = {}
+        self._progress: CommitProgress[TP] = CommitProgress()
         super().__init__(*args, **kwargs)
 
-    def stalled_seconds(self) -> dict[tuple[str, int], float]:
-        """Return, per source partition owned, for how long its committed offset has stood still with work to do."""
-        now = time.monotonic()
-        stalled: dict[tuple[str, int], float] = {}
-        for tp in self.assignment():
-            if tp.topic in self.app.source_topics:
-                behind = (self.highwater(tp) or 0) > (self._committed_offset[tp] or 0)
-                if not behind:
-                    self._progress_at[tp] = now
-                stalled[tp.topic, tp.partition] = now - self._progress_at.setdefault(tp, now)
-        return stalled
+    @property
+    def commits(self) -> int:
+        """How many commits of a partition there have been."""
+        return self._progress.commits
+
+    def progress(self) -> dict[tuple[str, int], PartitionProgress]:
+        """Return how each source partition owned does."""
+        # Read from aiokafka's own state, without asserting that nothing changes meanwhile: it lives in another thread.
+        subscription = self._thread._ensure_consumer()._subscription.subscription  # noqa: SLF001 - see above
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None:
+            return {}
+        owned = {TP(tp.topic, tp.partition): assignment.state_value(tp) for tp in assignment.tps}
+        return {
+            (tp.topic, tp.partition): self._look(tp, end=state.highwater, position=state._position)  # noqa: SLF001 - see above
+            for tp, state in owned.items()
+            if tp.topic in self.app.source_topics
+        }
+
+    def _look(self, tp: TP, *, end: int | None, position: int | None) -> PartitionProgress:
+        read = end is not None and position is not None and position >= end
+        idle = read and tp not in self._undelivered and not self._ranges.waiting(tp)
+        return self._progress.look(tp, end=end, committed=self._committed_offset[tp], idle=idle)
 
     # -- delivery
 
@@ -200,10 +212,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002
         committed: bool = await super()._commit_offsets(offsets, start_new_transaction=start_new_transaction)
         if committed:
-            now = time.monotonic()
             for tp, offset in offsets.items():
                 self._ranges.committed(tp, offset)
-                self._progress_at[tp] = now
+                self._progress.committed(tp)
         return committed
 
     # -- rebalances: all positions go back to what is committed
@@ -218,7 +229,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         self._ranges.reset()
         self._room.set()
         self._aligned.clear()
-        self._progress_at.clear()
+        self._progress.reset()
         await super().perform_seek()
 
     async def on_stop(self) -> None:

@@ -1,8 +1,8 @@
-"""What can go wrong with the plumbing itself. Each of these ends the process; the offsets stay where they were."""
+"""What can go wrong with the plumbing itself. What is not retriable ends the process; the offsets stay where they were."""
 
 from __future__ import annotations
 
-from kybstream.errors import ConfigurationError, RunError
+from kybstream.errors import ConfigurationError, RunError, UnavailableError
 
 
 class AssignmentError(RunError):
@@ -19,6 +19,10 @@ class RecordTooLargeError(RunError):
 
 class StateLockedError(RunError):
     """The local state of a partition is open in another process: each process needs a data folder of its own."""
+
+
+class StateUnavailableError(UnavailableError):
+    """The disk of the local state refuses: full, read-only, failing. A batch that meets it is tried again."""
 
 
 class TopicMismatchError(ConfigurationError):

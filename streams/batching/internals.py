@@ -85,7 +85,13 @@ METHODS = (
     Method(f"{_RECOVERY}._restart_recovery", "", "the order of a recovery", "6bd8a8558a2d"),
     Method(f"{_RECOVERY}.on_recovery_completed", "generation_id", "seeks, then resumes the flow", "6ef567acf072"),
     Method(f"{_THREAD}.highwaters", "partitions", "compares local state with its changelog"),
-    Method(f"{_THREAD}.highwater", "tp", "stalled_seconds"),
+    # How far the commits are: aiokafka's own state, from another thread
+    Method("aiokafka:AIOKafkaConsumer.highwater", "partition", "the way to a partition's state", "044275efc968"),
+    Method("aiokafka.consumer.subscription_state:Assignment.state_value", "tp", "a partition's state", "183fea82ef48"),
+    Method("aiokafka.consumer.subscription_state:TopicPartitionState.consumed_to", "position", "sets it", "c7b8f0f99ce9"),
+    Method(f"{_DRIVER}:AIOKafkaConsumerThread._ensure_consumer", "", "the aiokafka consumer", "ff4a4c693b7e"),
+    Method(f"{_RECOVERY}._set_recovery_started", "", "sets app.in_recovery", "bcfebf81ae13"),
+    Method(f"{_APP}.on_rebalance_end", "", "ends app.rebalancing, after recovery", "b7ff69e1e377"),
     # The app
     Method(f"{_APP}._new_transport", "", "replaced: our consumer", "42db531312dd"),
     Method(f"{_APP}._new_producer_transport", "", "replaced: our producer", "eb3b4aa6a896"),
@@ -118,7 +124,7 @@ METHODS = (
 
 ATTRIBUTES = (
     Attribute(_CONSUMER, "_read_offset", "the next offset of each partition"),
-    Attribute(_CONSUMER, "_committed_offset", "stalled_seconds"),
+    Attribute(_CONSUMER, "_committed_offset", "how far the commits are"),
     Attribute(_CONSUMER, "_unacked_messages", "what wait_empty waits for"),
     Attribute(_CONSUMER, "_waiting_for_ack", "wakes wait_empty"),
     Attribute(_CONSUMER, "_buffered_partitions", "partitions whose queue is full"),

@@ -10,6 +10,7 @@ import structlog
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from faust.transport.drivers import aiokafka as driver
 
+from kybstream.errors import UnavailableError
 from streams.batching.errors import RecordTooLargeError, TopicMismatchError
 from streams.batching.partitioner import Row, group_by_partition
 from streams.batching.records import Output
@@ -69,12 +70,21 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
 
         Raises:
             TopicMismatchError: if the topic does not exist.
+            UnavailableError: if no broker tells.
         """
         producer = self._ensure_producer()
         try:
             return len(await asyncio.wait_for(producer.partitions_for(topic), TOPIC_LOOKUP_SECONDS))
         except (TimeoutError, UnknownTopicOrPartitionError) as error:
+            if not await self._broker_answers():
+                raise UnavailableError(f"no broker tells the partitions of topic {topic}", hint="is Kafka up?") from error
             raise TopicMismatchError(f"topic {topic} does not exist", hint="run: kyb-stream migrate") from error
+
+    async def _broker_answers(self) -> bool:
+        try:
+            return bool(await asyncio.wait_for(self._ensure_producer().client.force_metadata_update(), TOPIC_LOOKUP_SECONDS))
+        except TimeoutError:
+            return False
 
     async def on_start(self) -> None:
         """Connect, create changelogs that are missing, and refuse topics whose partitions do not match the tables.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -18,7 +17,6 @@ class OffsetRange:
     end: int
     count: int
     epoch: int
-    opened_at: float
     finished: bool = False
 
 
@@ -29,8 +27,7 @@ class OffsetRanges(Generic[P]):
     one of its ranges has no effect.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._open: dict[P, deque[OffsetRange]] = {}
         self._epoch = 0
         self.inflight = 0
@@ -38,7 +35,7 @@ class OffsetRanges(Generic[P]):
 
     def open(self, partition: P, end: int, count: int) -> OffsetRange:
         """Note that `count` records up to, not including, offset `end` were delivered."""
-        opened = OffsetRange(end=end, count=count, epoch=self._epoch, opened_at=self._clock())
+        opened = OffsetRange(end=end, count=count, epoch=self._epoch)
         self._open.setdefault(partition, deque()).append(opened)
         self.inflight += count
         return opened
@@ -71,10 +68,9 @@ class OffsetRanges(Generic[P]):
             if waiting and waiting[0].finished:
                 yield partition
 
-    def waiting_seconds(self, partition: P) -> float:
-        """Return for how long the oldest delivered and uncommitted batch has been waiting; 0.0 if there is none."""
-        waiting = self._open.get(partition)
-        return self._clock() - waiting[0].opened_at if waiting else 0.0
+    def waiting(self, partition: P) -> bool:
+        """Tell whether anything was delivered and is not committed."""
+        return bool(self._open.get(partition))
 
     def reset(self) -> None:
         """Forget all: the positions go back to the committed offsets."""

@@ -37,11 +37,28 @@ class Output(msgspec.Struct, frozen=True, gc=False):
     timestamp_ms: int | None = None
 
 
+class DeadRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record of a batch that came to a dead letter, which is among the outputs.
+
+    Attributes:
+        offset: Which record.
+        reason: Why; one of a few codes.
+        may_be_ours: Whether a bug or the configuration may be the cause, and not what a sender sent.
+        detail: More about it, for the log: nothing of the record.
+    """
+
+    offset: int
+    reason: str
+    may_be_ours: bool
+    detail: str | None = None
+
+
 class BatchResult(msgspec.Struct, frozen=True):
-    """What a batch comes to: records to send, and the new values of keys (None deletes the key)."""
+    """What a batch comes to: records to send, new values of keys (None deletes the key), and which records are dead letters."""
 
     outputs: Sequence[Output] = ()
     writes: dict[bytes, bytes | None] = msgspec.field(default_factory=dict)
+    dead: Sequence[DeadRecord] = ()
 
 
 class StateReader(Protocol):

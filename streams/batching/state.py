@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 NO_OFFSET = -1
 """The offset of a partition into which nothing of the changelog has been written."""
 
 Write = tuple[bytes, bytes | None]
 """A key and its new value; None deletes it."""
+
+
+class StateSize(NamedTuple):
+    """How large a partition's state is, roughly: keys, and bytes on disk and in write buffers (0 where it is not on disk)."""
+
+    entries: int
+    bytes: int
 
 
 class PartitionedState(Protocol):
@@ -27,6 +34,9 @@ class PartitionedState(Protocol):
 
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Yield all keys and values as they were when the scan began."""
+
+    def size(self, partition: int) -> StateSize:
+        """Return about how large the partition's state is; costs next to nothing."""
 
     def release(self, partition: int) -> None:
         """Let go of a partition that another process owns now; what is on disk stays there."""
@@ -67,6 +77,10 @@ class MemoryState:
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Yield all keys and values as they were when the scan began."""
         return iter(tuple(self._values.get(partition, {}).items()))
+
+    def size(self, partition: int) -> StateSize:
+        """Return the number of keys."""
+        return StateSize(len(self._values.get(partition, ())), 0)
 
     def release(self, partition: int) -> None:
         """Forget the partition: memory has no later use for it."""

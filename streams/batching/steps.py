@@ -65,7 +65,8 @@ async def run_batch(
         now reads it again. The local store is then left alone, because recovery brings it up to the changelog.
 
     Raises:
-        Exception: whatever `process` or a step raises; nothing after that step was done.
+        Exception: whatever `process` or a step raises; nothing after that step was done. The batch may be run again, as after
+            a kill.
     """
     # 1. Compute.
     result: BatchResult = process(partition, records, effects.reader())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
         local: The keys and values.
         tails: Per partition, the newest changelog offset known of; the next write of the only writer gets the one after.
         recovered: The partitions whose state is complete.
+        read_back: How many records of the changelog were applied.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,6 +31,7 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
         self.local = open_state(str(self.url), Path(str(self.app.conf.tabledir)) / self.table_name)
         self.tails: dict[int, int] = {}
         self.recovered: frozenset[int] = frozenset()
+        self.read_back = 0
         self._assigned: set[int] = set()
 
     # -- changelog to state
@@ -38,10 +40,11 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
         """Return where recovery begins. Never None: Faust would then keep what it remembers of an earlier assignment."""
         return self.local.offset(tp.partition)
 
-    def recover(self, partition: int, writes: Iterable[tuple[bytes, bytes | None]], offset: int) -> None:
+    def recover(self, partition: int, writes: Collection[tuple[bytes, bytes | None]], offset: int) -> None:
         """Apply records read from the changelog, unless they are a leftover of an earlier assignment."""
         if partition in self._assigned and offset > self.local.offset(partition):
             self.local.write(partition, writes, offset)
+            self.read_back += len(writes)
 
     def tail(self, partition: int) -> int:
         """Return the newest changelog offset this process knows of."""

@@ -10,6 +10,7 @@ import structlog
 
 from streams.batching.changelog import ChangelogTopic, changelog_topic
 from streams.batching.errors import ChangelogConflictError
+from streams.batching.state import StateSize
 from streams.batching.store import BatchStore
 
 if TYPE_CHECKING:
@@ -69,6 +70,16 @@ class BatchTable(faust.Table):  # type: ignore[misc] # Faust publishes no types
             if partition not in self.owned_partitions():
                 return
             yield item
+
+    def sizes(self) -> dict[int, StateSize]:
+        """Return about how large the state of each owned partition is."""
+        store = self._store_now()
+        return {} if store is None else {number: store.local.size(number) for number in self.owned_partitions()}
+
+    def recovered(self) -> int:
+        """Return how many records of the changelog have been read back."""
+        store = self._store_now()
+        return 0 if store is None else store.read_back
 
     # -- called by an agent's batches: steps 3 and 4 of steps.py
 

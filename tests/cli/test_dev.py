@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import signal
 import stat
 import subprocess
@@ -16,12 +17,18 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from deploy.embedded.configuration import new_configuration, write_configuration
 from deploy.embedded.readiness import accepts_connections
 from kybstream.errors import KybStreamError
+from kybstream.operations.topic_reader import ReadRecord, read_topic
 from kybstream.settings import load_settings
+from schemas.codec import decode
+from schemas.records import WebhookDelivery
+from schemas.topics import RAW
 from sinks.query import Value, query
 from tests.cli.commands import failed_clearly
 from tests.end_to_end.bodies import kyb
+from tests.support.body_keys import in_clear
 from tests.support.stack import (
     COMPONENTS,
     GREETING,
@@ -150,7 +157,7 @@ async def paste(line: str) -> str:
 async def test_dev_writes_a_configuration_of_its_own_and_stops_when_a_child_dies(
     tmp_path: Path, dev: StartDev, ports: Ports
 ) -> None:
-    """Random tokens, readable by its owner only, used from then on. A dead child ends all, with one sentence."""
+    """Random tokens and a key, for its owner only, used from then on: no body lies in Kafka in clear. A dead child ends all."""
     first = dev("--data-dir", "data", **ports.overrides)
     greeting = await first.printed(GREETING)
     path = tmp_path / "data" / "kyb-stream.toml"
@@ -163,7 +170,12 @@ async def test_dev_writes_a_configuration_of_its_own_and_stops_when_a_child_dies
     assert len(set(tokens)) == 2
     url = f"http://127.0.0.1:{ports.ingress}/webhooks/kyb/{tokens[0]}"
     assert url in greeting
-    assert (await post(url, kyb("x", "service_initiated"))).status == 200
+    assert "in clear" not in greeting
+    body = kyb("x", "service_initiated")
+    assert (await post(url, body)).status == 200
+    [record] = await raw_records(ports)
+    assert not any(piece in (record.value or b"") for piece in pieces(body))
+    assert in_clear(decode(record.value or b"", WebhookDelivery), settings).body == body
 
     children = first.children()
     first.child("sink").kill()
@@ -177,6 +189,71 @@ async def test_dev_writes_a_configuration_of_its_own_and_stops_when_a_child_dies
         assert await stopped_before_it_ran(second) == 1
     assert "wrote" not in second.output
     assert [source.token for source in load_settings(path, {}).sources] == tokens
+
+
+async def raw_records(ports: Ports) -> list[ReadRecord]:
+    """What the raw topic holds."""
+    settings = load_settings(None, ports.overrides)
+    return [record async for record in read_topic(settings.kafka, settings.topic(RAW))]
+
+
+def pieces(body: bytes) -> set[bytes]:
+    """Every stretch of eight bytes of a body: none of them is in a cipher by chance."""
+    return {body[start : start + 8] for start in range(len(body) - 7)}
+
+
+async def test_dev_goes_on_with_a_configuration_without_a_key_and_says_so(tmp_path: Path, dev: StartDev, ports: Ports) -> None:
+    """As older versions wrote it: bodies lie in clear, as before, until somebody adds a key or demands one."""
+    values = new_configuration(bootstrap_servers="127.0.0.1:9092", clickhouse_port=8123, ingress_port=8080)
+    del values["encryption"]
+    path = tmp_path / "data" / "kyb-stream.toml"
+    write_configuration(path, values, comment="Made by an older version.")
+    old = dev("--data-dir", "data", **ports.overrides)
+    assert f"Bodies lie in Kafka in clear: there is no [[encryption.keys]] in {path}.\n" in await old.printed(GREETING)
+    body = kyb("x", "service_initiated")
+    token = load_settings(path, {}).sources[0].token
+    url = f"http://127.0.0.1:{ports.ingress}/webhooks/kyb/{token}"
+    assert (await post(url, body)).status == 200
+    [record] = await raw_records(ports)
+    delivery = decode(record.value or b"", WebhookDelivery)
+    assert (delivery.body, delivery.body_key_id) == (body, None)
+
+    async def judged() -> bool:
+        return await row(ports, "SELECT verdict FROM deliveries") == ["new"]
+
+    await wait_until(judged, 10, "the delivery is judged")
+    children = old.children()
+    old.send(signal.SIGTERM)
+    assert await stopped(old, children, ports) == 0
+
+    # With a key in the same file, what lies there in clear is still read, and what comes is encrypted.
+    key = base64.b64encode(bytes(32)).decode()
+    with path.open("a") as file:
+        file.write(f'\n[[encryption.keys]]\nid = "k1"\nkey = "{key}"\n')
+    new = dev("--data-dir", "data", **ports.overrides)
+    assert "in clear" not in await new.printed(GREETING)
+    assert (await post(url, body)).status == 200
+    assert [decode(each.value or b"", WebhookDelivery).body_key_id is None for each in await raw_records(ports)] == [
+        True,
+        False,
+    ]
+
+    async def again() -> bool:
+        return await row(ports, "SELECT groupArray(verdict) FROM (SELECT verdict FROM deliveries ORDER BY received_at)") == [
+            ["new", "duplicate"]
+        ]
+
+    await wait_until(again, 10, "the second is known as a duplicate")
+
+
+async def test_dev_stops_where_a_key_is_demanded_and_there_is_none(tmp_path: Path, dev: StartDev, ports: Ports) -> None:
+    """`required = true` in so many words is not let go."""
+    values = new_configuration(bootstrap_servers="127.0.0.1:9092", clickhouse_port=8123, ingress_port=8080)
+    values["encryption"] = {"required": True}
+    write_configuration(tmp_path / "data" / "kyb-stream.toml", values, comment="Made by the tests.")
+    process = dev("--data-dir", "data", **ports.overrides)
+    assert await process.ended(30) == 1
+    assert failed_clearly(told(process), 1, "ingress ended with exit code 2: error: encryption.keys is empty")
 
 
 async def test_dev_leaves_nothing_when_it_is_killed(tmp_path: Path, dev: StartDev, ports: Ports) -> None:

@@ -46,7 +46,7 @@ async def test_wrong_sql_is_told_in_clickhouse_s_words(stack: RunningStack) -> N
 
 
 async def test_tail_shows_records_without_bodies_and_tokens(stack: RunningStack, case_id: str) -> None:
-    """One JSON object a line; of a body only its size."""
+    """One JSON object a line; of a body, which is encrypted, only its size and the name of its key."""
     user = new_user()
     [url] = (await stack.kyb_stream("case-token", case_id)).out.split()
     callback = kyc(user, remark="private remark")
@@ -63,7 +63,8 @@ async def test_tail_shows_records_without_bodies_and_tokens(stack: RunningStack,
 
     shown = [json.loads(line) for line in raw.out.splitlines()]
     [callback_shown] = [each for each in shown if each["key"] == f"acme/{subject_of(user)}"]
-    assert callback_shown["record"]["body_size"] == len(callback)
+    assert callback_shown["record"]["body_size"] > len(callback)
+    assert callback_shown["record"]["body_key_id"].startswith("k1/acme/")
     assert callback_shown["record"]["case_token_size"] > 40
     assert not {"body", "case_token"} & callback_shown["record"].keys()
     [letter] = [one for line in letters.out.splitlines() if (one := json.loads(line)["record"])["delivery_id"] == delivery_id]

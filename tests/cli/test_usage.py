@@ -9,7 +9,7 @@ from tests.cli.commands import failed_clearly, lonely_configuration
 from tests.cli.one_process import run_each
 from tests.support.stack import kyb_stream
 
-GROUPS = {"links": ["add"], "embedded": ["broker", "clickhouse"]}
+GROUPS = {"dlq": ["list", "show", "replay"], "links": ["add"], "embedded": ["broker", "clickhouse"]}
 
 NEEDS_CONFIGURATION = [
     ["ingress"],
@@ -20,6 +20,10 @@ NEEDS_CONFIGURATION = [
     ["tail", "events"],
     ["simulate"],
     ["reconcile"],
+    ["dlq", "list"],
+    ["dlq", "show", "x"],
+    ["dlq", "replay", "--all"],
+    ["replay", "--from", "2026-03-01T09:00:00Z", "--to", "2026-03-01T10:00:00Z"],
     ["case-token", "x"],
     ["links", "add", "--case", "x", "--subject", "y"],
     ["dev"],
@@ -53,6 +57,10 @@ WRONG_USAGE = {
     "'xml' is not one of": ["sql", "--format", "xml", "SELECT 1"],
     "0 is not in the range": ["demo", "--cases", "0"],
     "Missing option '--case'": ["links", "add"],
+    "Missing argument 'ID'": ["dlq", "show"],
+    "has no zone; write it as 2026-": ["replay", "--from", "2026-03-01T09:00:00", "--to", "2026-03-01T10:00:00Z"],
+    "'yesterday' is no time; write it as 2026-": ["dlq", "list", "--since", "yesterday"],
+    "'9' is not one of": ["dlq", "list", "--stage", "9"],
 }
 
 
@@ -121,7 +129,8 @@ def test_an_unknown_topic_is_refused_with_those_there_are(tmp_path: Path) -> Non
     """Before Kafka is asked."""
     [done] = run_each([["tail", "evnts", "--config", str(lonely_configuration(tmp_path))]])
     assert failed_clearly(done, 2, "there is no topic evnts")
-    assert "hint: One of: webhooks.raw, links, deliveries, events, case-events, cases, dead-letters, rejections\n" in done.err
+    topics = "webhooks.raw, links, deliveries, events, case-events, cases, dead-letters, rejections, replays"
+    assert f"hint: One of: {topics}\n" in done.err
 
 
 def test_a_link_needs_a_subject_in_one_form(tmp_path: Path) -> None:
@@ -130,6 +139,26 @@ def test_a_link_needs_a_subject_in_one_form(tmp_path: Path) -> None:
     neither, both = run_each([command, [*command, "--subject", "v1.x", "--user-no", "y"]])
     assert failed_clearly(neither, 2, "give either --subject or --user-no")
     assert failed_clearly(both, 2, "give either --subject or --user-no")
+
+
+def test_a_replay_is_of_something(tmp_path: Path) -> None:
+    """IDs or all, a range that begins before it ends, and somebody who does it; told before Kafka is asked."""
+    config = ["--config", str(lonely_configuration(tmp_path))]
+    times = ["--from", "2026-03-01T10:00:00+01:00", "--to", "2026-03-01T09:00:00Z"]
+    nothing, both, filtered, backwards, nobody = run_each(
+        [
+            ["dlq", "replay", *config],
+            ["dlq", "replay", "--all", "some-id", *config],
+            ["dlq", "replay", "some-id", "--reason", "not_json", *config],
+            ["replay", *times, *config],
+            ["dlq", "replay", "some-id", "--by", " ", *config],
+        ]
+    )
+    assert failed_clearly(nothing, 2, "give either IDs or --all")
+    assert failed_clearly(both, 2, "give either IDs or --all")
+    assert failed_clearly(filtered, 2, "filters and --again are for --all")
+    assert failed_clearly(backwards, 2, "--from must be before --to")
+    assert failed_clearly(nobody, 2, "--by takes a name")
 
 
 def test_case_tokens_are_made_for_references_that_fit_a_url_only(tmp_path: Path) -> None:

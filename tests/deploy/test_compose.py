@@ -39,6 +39,7 @@ from tests.deploy.compose_file import (
 COMPONENTS = ("migrate", "ingress", "worker", "sink")
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+(\.\d+){2,}[a-z0-9.-]*")
 SECRETS = {
+    "BODY_KEY": base64.b64encode(b"key-encryption-key-of-the-tests!").decode(),
     "CLICKHOUSE_PASSWORD": "clickhouse-password-for-tests",
     "PSEUDONYM_KEY": "pseudonym-key-for-tests",
     "CASE_TOKEN_KEY": "case-token-key-for-tests",
@@ -161,6 +162,8 @@ def test_each_component_accepts_its_environment(services: dict[str, dict[str, An
     tenant = settings.tenants[0]
     assert tenant.pseudonym_key.reveal_text() == SECRETS["PSEUDONYM_KEY"]
     assert [key.reveal_text() for key in tenant.case_token_keys] == [SECRETS["CASE_TOKEN_KEY"]]
+    keys = {key.id: base64.b64encode(key.key.reveal()).decode() for key in settings.encryption.keys}
+    assert (keys, settings.encryption.required) == ({"k1": SECRETS["BODY_KEY"]}, True)
 
 
 def test_the_doors_are_where_the_other_side_looks(services: dict[str, dict[str, Any]]) -> None:
@@ -231,7 +234,7 @@ def test_a_missing_secret_is_named(name: str, value: str | None) -> None:
 def test_every_secret_of_the_application_is_asked_for(services: dict[str, dict[str, Any]]) -> None:
     """The mounted file holds none: without the variables it is refused."""
     assert required_variables() == set(SECRETS)
-    for name in ("PSEUDONYM_KEY", "CASE_TOKEN_KEYS__0", "TOKEN"):
+    for name in ("ENCRYPTION__KEYS__0__KEY", "PSEUDONYM_KEY", "CASE_TOKEN_KEYS__0", "TOKEN"):
         environment = {key: value for key, value in services["sink"]["environment"].items() if not key.endswith(name)}
         with pytest.raises(ConfigurationError, match="is missing"):
             load_settings(CONFIG_FILE, environment)

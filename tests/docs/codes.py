@@ -14,6 +14,7 @@ DEAD_LETTER_REASONS = {
     processing.UNKNOWN_TENANT: "stages intake and links: the worker's configuration has no such tenant",
     processing.KEY_MISMATCH: "stages intake, links and cases: the record is keyed by something else than it is about",
     processing.UNDECODABLE: "stages intake, links and cases: the record is not what its topic promises",
+    processing.FAILED: "stages intake, links and cases: an exception that nobody foresaw; `detail` names it and its place",
     "no_value": "stage sink: a record without a value on a topic that is not compacted",
     "not_avro": "stage sink: the value is not single-object encoded Avro",
     "unknown_schema": "stage sink: no kept schema has the fingerprint",
@@ -38,6 +39,7 @@ ANOMALIES = {
     folding.KYC_UNKNOWN_STATUS: "a result whose `kycStatus` is missing or not 1, 2 or 3; it did not change the status",
     folding.CLOSED_AFTER_EXPIRY: "the case was completed or rejected after it had expired",
     fold.MORE_SUBJECTS_THAN_EXPECTED: "more persons are on the case than its newest registration said",
+    folding.LINK_WITHDRAWN: "a registered link to the case was withdrawn, and nothing else names its person for the case",
     linking.TOKEN_DISAGREES_WITH_LINK: "a callback's token names another case than the registered link; the link decided",
     kyb.LINK_SERVICE_ID_MISMATCH: "the `service_id` in a KYB body's `link` is not the body's; the body's counted",
 }

@@ -10,7 +10,11 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
+from kybstream.settings import Settings
 from kybstream.telemetry import configure_logging
+from schemas.asyncapi import asyncapi_document
 from tests.docs.commands_page import commands_page
 from tests.docs.settings_page import settings_page
 from tests.docs.tables_page import tables_page
@@ -26,18 +30,25 @@ async def _now(page: Callable[[], str]) -> str:
     return page()
 
 
+def asyncapi_page() -> str:
+    """The AsyncAPI document of the default settings."""
+    return msgspec.json.format(msgspec.json.encode(asyncapi_document(Settings().kafka)), indent=2).decode()
+
+
 PAGES: Mapping[str, Callable[[], Awaitable[str]]] = {
     "settings.md": lambda: _now(settings_page),
     "topics.md": lambda: _now(topics_page),
     "commands.md": lambda: _now(commands_page),
     "tables.md": tables_page,
+    "asyncapi.json": lambda: _now(asyncapi_page),
 }
 """Name of each generated page, and what makes it."""
 
 
 async def generated(name: str) -> str:
     """The whole text of a page, as it must be."""
-    return NOTE + (await PAGES[name]()).strip() + "\n"
+    note = NOTE if name.endswith(".md") else ""  # JSON has no comments
+    return note + (await PAGES[name]()).strip() + "\n"
 
 
 async def _write_all() -> None:

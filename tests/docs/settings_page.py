@@ -8,7 +8,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from kybstream.settings import EncryptionKey, Secret, Settings, SourceSettings, TenantSettings
-from kybstream.settings.model import RetentionSettings, SignatureSettings
+from kybstream.settings.components import RetentionSettings
+from kybstream.settings.tenancy import SignatureSettings
 from tests.docs.markdown import code, intro, prose, table
 from tests.docs.signature_keys import scheme_keys
 
@@ -22,8 +23,7 @@ SECTIONS = {
     "sink": "The writer into ClickHouse. Read by `sink`.",
     "encryption": (
         "Encryption of webhook bodies in Kafka: AES-256-GCM, with data keys that the keys here wrap. Read by `ingress`, "
-        "which encrypts under the first key, and by `worker`, which must have every key that ever encrypted. Without keys "
-        "bodies lie in Kafka in clear."
+        "which encrypts under the first key, and by `worker`, which must have every key that ever encrypted."
     ),
 }
 
@@ -38,7 +38,7 @@ NESTED: dict[str, tuple[tuple[str, str, type[BaseModel]], ...]] = {
     "encryption": (
         (
             "[[encryption.keys]]",
-            "`openssl rand -base64 32` makes a key. To change it, put the new one first and keep the old one behind it.",
+            "`openssl rand -base64 32` makes a key; [how to change it](../how-to/production.md#change-the-key-of-bodies).",
             EncryptionKey,
         ),
     ),
@@ -104,7 +104,7 @@ def _keys(section: str, model: type[BaseModel]) -> str:
 def _meaning(key: str, field: FieldInfo) -> str:
     meaning = field.description or MEANINGS.get(key)
     if not meaning:
-        raise KeyError(f"{key} has no description in kybstream/settings/model.py, and none in {__name__}.MEANINGS")
+        raise KeyError(f"{key} has no description in kybstream/settings, and none in {__name__}.MEANINGS")
     return meaning
 
 
@@ -146,7 +146,7 @@ def _type(model: type[BaseModel], name: str) -> str:
         return kind + (least if "LongSecret" in annotation or _is_long(field) else "")
     if name == "signature":
         return "table"
-    if "_cidr" in annotation:
+    if "cidr" in annotation:
         return "list of CIDRs"
     if "EncryptionKey" in annotation:
         return "list of tables"

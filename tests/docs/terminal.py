@@ -65,11 +65,11 @@ class Reader:
 
     Attributes:
         folder: The working folder: the clone's files by links, whatever the page makes beside them.
-        ports: By what the pages call them: 8080, 8123, 9092.
+        ports: By what the pages call them: 8080, 8081, 8123, 9092.
     """
 
     folder: Path
-    ports: Mapping[int, int] = field(default_factory=lambda: {port: free_port() for port in (8080, 8123, 9092)})
+    ports: Mapping[int, int] = field(default_factory=lambda: {port: free_port() for port in (8080, 8081, 8123, 9092)})
     running: dict[str, Running] = field(default_factory=dict)
     webhook_urls: dict[str, str] = field(default_factory=dict)
     _shell: subprocess.Popen[str] | None = None
@@ -198,7 +198,7 @@ class Reader:
         text = _PLACEHOLDER.sub(pasted, text)
         for documented, ours in self.ports.items():
             text = re.sub(rf"\b(127\.0\.0\.1|localhost):{documented}\b", rf"\1:{ours}", text)
-            text = text.replace(f"--port {documented}", f"--port {ours}")
+            text = re.sub(rf"(--port |_PORT=){documented}\b", rf"\g<1>{ours}", text)
         return text
 
     def _environment(self) -> dict[str, str]:

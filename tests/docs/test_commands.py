@@ -26,7 +26,9 @@ WITH_THE_TUTORIALS_STACK = (
     "docs/how-to/detect-signature.md",
     "docs/how-to/join-kyc-to-kyb.md",
     "docs/how-to/register-links.md",
+    "docs/how-to/consume-topics.md",
     "docs/how-to/account-for-deliveries.md",
+    "docs/how-to/dead-letters.md",
     "docs/how-to/troubleshoot.md",
     "README.md",  # starts the stack with the very same lines
 )
@@ -35,7 +37,7 @@ WITH_THE_TUTORIALS_STACK = (
 PRODUCTION = "docs/how-to/production.md"
 
 _MAKE = re.compile(r"^make ([a-z-]+)$")
-_READS_ONLY = re.compile(r"^(kyb-stream (sql|tail|reconcile)|curl -s http)\b")
+_READS_ONLY = re.compile(r"^(kyb-stream (sql|tail|reconcile|links list|dlq list)|curl -s http)\b")
 _SETTLING_SECONDS = 30.0
 _SETTLING_PAUSE_SECONDS = 0.5
 _WHOLE_PAGE_SECONDS = 300  # a page is dozens of processes; alone on the machine it takes a tenth

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from kybstream.ids import EPOCH
 from kybstream.settings import Settings
 from schemas import topics
-from schemas.cloudevents import cloud_event_headers
+from schemas.asyncapi import ce_type
 from schemas.codec import newest_schema
-from schemas.records import Record
 from schemas.topics import ALL_TOPICS, Topic
 from streams.worker import changelog_topics
 from tests.docs.codes import ANOMALIES, DEAD_LETTER_REASONS, PLACEMENTS, VIOLATIONS
@@ -28,8 +24,8 @@ def topics_page() -> str:
     settings = Settings()
     overview = table(
         ("topic", "record", "`ce_type`", "key", "kept"),
-        ([f"[{_name(topic)}](#{_anchor(topic)})", topic.record.__name__, code(_ce_type(topic.record)), prose(topic.key),
-          _kept(topic, settings)] for topic in ALL_TOPICS),
+        ([f"[{_name(topic)}](#{_anchor(topic)})", kind.__name__, code(ce_type(kind)), prose(topic.key),
+          _kept(topic, settings)] for topic in ALL_TOPICS for kind in topic.records),
     )  # fmt: skip
     changelogs = ", ".join(f"`{name}`" for name in changelog_topics(settings))
     internal = (
@@ -55,23 +51,6 @@ def _kept(topic: Topic, settings: Settings) -> str:
     return f"{hours // 24} days (`kafka.retention_hours.{topic.retention}`)"
 
 
-def _ce_type(kind: type[Record]) -> str:
-    fields = newest_schema(kind).json["fields"]
-    sample = msgspec.convert({field["name"]: _sample(field["type"]) for field in fields}, kind, strict=True)
-    return dict(cloud_event_headers(sample))["ce_type"].decode()
-
-
-def _sample(avro: Any) -> object:
-    """Some value of the type."""
-    if isinstance(avro, list):
-        return None
-    if isinstance(avro, str):
-        return {"string": "", "bytes": b"", "int": 0, "long": 0, "boolean": False}[avro]
-    if "logicalType" in avro:
-        return EPOCH
-    return avro["symbols"][0] if avro["type"] == "enum" else {} if avro["type"] == "map" else []
-
-
 def _topic(topic: Topic) -> str:
     schema = newest_schema(topic.record).json
     key = f"Key: {prose(topic.key)}. Schema: `schemas/avro/{newest_schema(topic.record).name}.avsc`."
@@ -79,6 +58,10 @@ def _topic(topic: Topic) -> str:
         key += " `tail` shows the sizes of `body` and `case_token`, never their content."
     parts = [f"## {_name(topic)}\n", f"{prose(schema['doc'])}\n", f"{key}\n", _fields(schema)]
     parts += [f"\nOf each **{inner['name']}**:\n\n{_fields(inner)}" for inner in _inner_records(schema)]
+    for kind in topic.also:
+        other = newest_schema(kind)
+        parts += [f"\nAlso here, **{kind.__name__}**: {prose(other.json['doc'])} Schema: `schemas/avro/{other.name}.avsc`.\n"]
+        parts += [_fields(other.json)]
     return "\n".join(parts) + "\n"
 
 

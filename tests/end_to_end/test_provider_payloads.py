@@ -15,6 +15,7 @@ from schemas.codec import decode
 from schemas.records import DeadLetter, Delivery, Event, WebhookDelivery
 from schemas.topics import DEAD_LETTERS, DELIVERIES, EVENTS, RAW
 from tests.end_to_end.expected_events import EXPECTED_EVENTS, REPAIRED_DOCUMENT_PURCHASE, SUBJECT, Field
+from tests.support.body_keys import in_clear
 from tests.support.stack import RunningStack
 from tests.support.waiting import wait_until
 
@@ -128,7 +129,7 @@ async def check_event(stack: RunningStack, body: Path, source: str, fields: Mapp
     assert [_plain(each) for each in stored] == [expected]
 
     raw = [decode(record.value or b"", WebhookDelivery) for record in await stack.topic(RAW)]
-    assert [each.body for each in raw if each.delivery_id == delivery_id] == [sent]
+    assert [in_clear(each, stack.settings).body for each in raw if each.delivery_id == delivery_id] == [sent]
 
 
 @pytest.mark.parametrize("name", EXPECTED_EVENTS)
@@ -138,7 +139,7 @@ async def test_each_published_payload_is_queryable_within_two_seconds(stack: Run
 
 
 async def test_the_invalid_published_payload_is_acknowledged_and_quarantined(stack: RunningStack) -> None:
-    """A resend would not help, so it is answered with 200; its bytes lie in the dead letters exactly as sent."""
+    """A resend would not help, so it is answered with 200; its bytes lie in the dead letters, encrypted, exactly as sent."""
     body = FIXTURES / f"{INVALID}.json"
     delivery_id = await curl(stack.url("kyb"), body)
     delivery, row, events = await delivered(stack, delivery_id)
@@ -148,7 +149,7 @@ async def test_the_invalid_published_payload_is_acknowledged_and_quarantined(sta
     letters = [decode(record.value or b"", DeadLetter) for record in await stack.topic(DEAD_LETTERS)]
     [letter] = [each for each in letters if each.delivery_id == delivery_id]
     assert (letter.stage, letter.reason, letter.origin_topic) == ("intake", "not_json", "kyb.webhooks.raw.v1")
-    assert decode(letter.origin_value or b"", WebhookDelivery).body == read(body)
+    assert in_clear(decode(letter.origin_value or b"", WebhookDelivery), stack.settings).body == read(body)
 
     rows = await wait_until(lambda: stack.rows("dead_letters", delivery_id=delivery_id), QUERYABLE_SECONDS, "the letter's row")
     assert [(row["stage"], row["reason"], row["body_size"]) for row in rows] == [("intake", "not_json", len(read(body)))]

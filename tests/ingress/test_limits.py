@@ -16,7 +16,7 @@ import pytest
 from ingress.bodies import BusyError, InFlight
 from ingress.listening import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from ingress.sources import Source, Sources
-from kybstream.settings.model import MAX_BODY_BYTES
+from kybstream.settings.values import MAX_BODY_BYTES
 from tests.ingress.harness import KYB_TOKEN, KYC_TOKEN, Ingress, kyc_source, make_topics, running, settings_for, source
 from tests.support.waiting import wait_until
 

@@ -62,7 +62,7 @@ def test_defaults_are_those_of_the_documentation(load: Load) -> None:
     assert loaded.topic("cases.v1") == "kyb.cases.v1"
     retention = loaded.kafka.retention_hours
     assert (retention.raw, retention.deliveries, retention.case_events) == (7 * 24, 7 * 24, 7 * 24)
-    assert (retention.events, retention.dead_letters) == (30 * 24, 30 * 24)
+    assert (retention.events, retention.dead_letters, retention.replays) == (30 * 24, 30 * 24, 365 * 24)
 
 
 def test_defaults_of_tenants_and_sources(load: Load) -> None:
@@ -229,7 +229,11 @@ values = plain | st.floats(allow_nan=False, allow_infinity=False) | st.lists(st.
 tables = st.dictionaries(names, values, max_size=4)
 
 
-@given(st.dictionaries(names, tables | st.lists(tables, min_size=1, max_size=3), max_size=4))
+arrays = st.lists(tables, min_size=1, max_size=3)
+sections = st.dictionaries(names, values | arrays, max_size=4)
+
+
+@given(st.dictionaries(names, sections | arrays, max_size=4))
 @settings(max_examples=80, deadline=None)
 def test_rendered_toml_reads_back(configuration: dict[str, object]) -> None:
     """Whatever we write for `dev`, any TOML reader reads as it was meant."""

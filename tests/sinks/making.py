@@ -9,7 +9,7 @@ from typing import Any
 
 from kybstream.settings import ClickHouseSettings, KafkaSettings, Settings, SinkSettings
 from schemas.codec import NEWEST, encode
-from schemas.records import Case, DeadLetter, Delivery, Event, Record, Rejection
+from schemas.records import Case, DeadLetter, Delivery, Event, Record, Rejection, Replay
 from sinks.clickhouse import connected, in_our_words
 from sinks.framing import columns, frame, sort_out
 from sinks.migrate import table_columns
@@ -117,6 +117,21 @@ def rejection(number: int, **fields: Any) -> Rejection:
         "ingress": "ingress-1",
     }
     return Rejection(**made | fields)
+
+
+def replay(number: int, **fields: Any) -> Replay:
+    """A replay of a dead letter."""
+    made: dict[str, Any] = {
+        "replay_id": f"replay-{number:06d}",
+        "replayed_at": at(minutes=number),
+        "replayed_by": "ada",
+        "kind": "dead_letter",
+        "origin_topic": "kyb.webhooks.raw.v1",
+        "dead_letter_id": f"dead-{number:06d}",
+        "attempt": 1,
+        "records": 1,
+    }
+    return Replay(**made | fields)
 
 
 def settings_for(url: str, database: str, *, bootstrap: str = "127.0.0.1:1", prefix: str = "kyb.", **sink: Any) -> Settings:

@@ -14,24 +14,25 @@ from schemas.records import DeadLetter, Record
 from sinks.migrate import migrate
 from sinks.run import run_sink
 from sinks.tables import TABLES
-from tests.sinks.making import case, dead_letter, delivery, event, rejection, rows, settings_for
+from tests.sinks.making import case, dead_letter, delivery, event, rejection, replay, rows, settings_for
 from tests.sinks.running import DEADLINE, landed, produce, row_count, running, with_sink
 
 
 async def test_each_topic_lands_in_its_table_and_a_restart_adds_nothing(settings: Settings) -> None:
-    """Records of all five kinds, also a single one; after a stop and a start there is still one row each."""
-    made: list[Record] = [event(1), case("c1"), dead_letter(1), rejection(1), *(delivery(number) for number in range(50))]
+    """Records of all six kinds, also a single one; after a stop and a start there is still one row each."""
+    others: list[Record] = [event(1), case("c1"), dead_letter(1), rejection(1), replay(1)]
+    made: list[Record] = [*others, *(delivery(number) for number in range(50))]
     await produce(settings, made)
     for _ in range(2):
         async with running(settings):
             await landed(settings, "deliveries", 50)
-            for table in ("events", "cases", "dead_letters", "rejections"):
+            for table in ("events", "cases", "dead_letters", "rejections", "replays"):
                 await landed(settings, table, 1)
     await produce(settings, [delivery(50)])
     async with running(settings):
         await landed(settings, "deliveries", 51)
     assert await row_count(settings, "deliveries") == 51
-    assert [await row_count(settings, table.name) for table in TABLES] == [51, 1, 1, 1, 1]
+    assert [await row_count(settings, table.name) for table in TABLES] == [51, 1, 1, 1, 1, 1]
 
 
 async def test_a_stop_writes_the_tail(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
+import msgspec
 from hypothesis import strategies as st
 
 from schemas.records import CaseEvent, CaseEventKind
@@ -12,6 +13,7 @@ from schemas.records import CaseEvent, CaseEventKind
 TENANT = "acme"
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 DEADLINE = timedelta(days=3)
+_TARGETS = ("667ab56f0e4e6520880", "667c07eb4fca3a501e")
 CASE_IDS = ("667ab56f0e4e6520880", "kyc:v1.subject")
 
 _SUBJECTS = st.sampled_from([None, "v1.anna", "v1.bert", "v1.carl"])
@@ -37,8 +39,8 @@ _TIMES = st.builds(lambda days, seconds: START + timedelta(days=days, seconds=se
 
 @st.composite
 def case_events(draw: st.DrawFn, case_id: str, event_id: str, known: list[str]) -> CaseEvent:
-    """One event of any kind; a merge names some of the `known` ids and one that never came."""
-    kind = draw(st.sampled_from([*get_args(CaseEventKind), "kyb", "kyb", "kyb", "kyc", "kyc", "kyc"]))
+    """One event of any kind; merges and withdrawals name some of the `known` ids, a merge also one that never came."""
+    kind = draw(st.sampled_from([*get_args(CaseEventKind), "kyb", "kyb", "kyb", "kyc", "kyc", "kyc", "link"]))
     fields: dict[str, object] = {}
     if kind == "kyb":
         fields = {
@@ -61,13 +63,21 @@ def case_events(draw: st.DrawFn, case_id: str, event_id: str, known: list[str]) 
             "subject": draw(_SUBJECTS),
             "placement": draw(st.sampled_from(["registered", "path_token", "remark_token"])),
             "expected_subjects": draw(st.none() | st.integers(0, 3)),
+            "moved_events": tuple(draw(st.lists(st.sampled_from(known), max_size=2, unique=True))),
         }
     elif kind == "merge":
         moved = draw(st.lists(st.sampled_from([*known, "never-came"]), min_size=1, max_size=4, unique=True))
         fields = {
             "subject": "v1.anna",
-            "merged_into": draw(st.sampled_from(["667ab56f0e4e6520880", "667c07eb4fca3a501e"])),
+            "merged_into": draw(st.sampled_from(_TARGETS)),
             "moved_events": tuple(moved),
+        }
+    elif kind == "withdrawal":
+        provisional = case_id.startswith("kyc:")
+        fields = {
+            "subject": "v1.anna" if provisional else draw(_SUBJECTS),
+            "merged_into": draw(st.sampled_from(_TARGETS)) if provisional else None,
+            "moved_events": tuple(draw(st.lists(st.sampled_from(known), max_size=4, unique=True))),
         }
     return CaseEvent(
         event_id=event_id,
@@ -88,22 +98,10 @@ def histories(draw: st.DrawFn, max_size: int = 9) -> list[CaseEvent]:
     results = {event.event_id for event in events if event.kind == "kyc"} | {"never-came"}
     kept: list[CaseEvent] = []
     for event in events:
-        if event.kind != "merge":
-            kept.append(event)
-        elif case_id.startswith("kyc:"):
-            moved = tuple(name for name in event.moved_events if name in results) or ("never-came",)
-            kept.append(_with_moved(event, moved))
+        named = tuple(name for name in event.moved_events if name in results)
+        if event.kind == "merge":
+            if case_id.startswith("kyc:"):
+                kept.append(msgspec.structs.replace(event, moved_events=named or ("never-came",)))
+        else:
+            kept.append(msgspec.structs.replace(event, moved_events=named))
     return kept or [CaseEvent(event_id="e0", tenant=TENANT, case_id=case_id, received_at=START, kind="other")]
-
-
-def _with_moved(event: CaseEvent, moved: tuple[str, ...]) -> CaseEvent:
-    return CaseEvent(
-        event_id=event.event_id,
-        tenant=event.tenant,
-        case_id=event.case_id,
-        received_at=event.received_at,
-        kind="merge",
-        subject=event.subject,
-        merged_into=event.merged_into,
-        moved_events=moved,
-    )

@@ -27,18 +27,25 @@ class Rules:
 
 def expected_case(tenant: str, case_id: str, events: Sequence[CaseEvent], rules: Rules) -> Case:
     """The snapshot that the rules ask for; `events` are distinct, in any order, at least one."""
-    history = sorted(events, key=lambda event: (event.received_at, event.event_id))
-    gone = {name for event in history for name in event.moved_events}
-    merged = bool(gone) and all(event.event_id in gone for event in history if event.kind == "kyc")
-    counted = history if merged else [event for event in history if event.event_id not in gone]
+    everything = sorted(events, key=lambda event: (event.received_at, event.event_id))
+    merged = is_merged(everything)
+    history = [event for event in everything if stands(event, everything)]
+    counted = [event for event in history if merged or is_here(event.event_id, everything)]
     views = [View(counted[:length], rules) for length in range(1, len(counted) + 1)]
     story = outcomes(views)
     last = views[-1]
-    opened_at, source = opening(history)
+    taken = {name for event in everything if event.kind == "merge" for name in event.moved_events}
+    beginning = [
+        event
+        for event in history
+        if event.kind != "withdrawal" and (event.event_id in taken or is_here(event.event_id, everything))
+    ]
+    beginning = beginning or [event for event in everything if event.kind == "link"] or everything
+    opened_at, source = opening(beginning)
     return Case(
         tenant=tenant,
         case_id=case_id,
-        version=len(history),
+        version=len(everything),
         match_state=last.match_state,
         kyb_status=last.kyb_status,
         kyc_status=last.kyc_status,
@@ -55,12 +62,48 @@ def expected_case(tenant: str, case_id: str, events: Sequence[CaseEvent], rules:
         kyc_final_at=since([view.kyc_status in TERMINAL for view in views], counted),
         linked_at=first_time(event for event in counted if event.kind == "link"),
         closed_at=None if merged else story.closed_at,
-        deadline_at=(story.reopened_at or (history[0].received_at if source == "id_embedded" else opened_at)) + rules.deadline,
-        updated_at=history[-1].received_at,
+        deadline_at=(story.reopened_at or (beginning[0].received_at if source == "id_embedded" else opened_at))
+        + rules.deadline,
+        updated_at=everything[-1].received_at,
         placements=tuple(sorted({event.placement for event in counted if event.kind == "kyc" and event.placement})),
         resubmissions=sum(1 for results in last.results.values() for before in results[:-1] if before == "temporary_rejection"),
         aml_alerts=sum(1 for event in counted if event.type == "ongoing_aml_webhook"),
         anomalies=tuple(sorted(last.anomalies | story.anomalies)),
+    )
+
+
+def is_here(event_id: str, everything: Sequence[CaseEvent]) -> bool:
+    """Whether an event has come back as often as it has left."""
+    naming = [event for event in everything if event_id in event.moved_events]
+    left = [event for event in naming if event.kind == "merge" or (event.kind == "withdrawal" and event.merged_into is None)]
+    return len(left) <= len(naming) - len(left)
+
+
+def is_merged(everything: Sequence[CaseEvent]) -> bool:
+    """Whether a merge took something away for good, and no result is left."""
+    taken = [name for event in everything if event.kind == "merge" for name in event.moved_events]
+    results = [event.event_id for event in everything if event.kind == "kyc"]
+    return any(not is_here(name, everything) for name in taken) and not any(is_here(name, everything) for name in results)
+
+
+def stands(event: CaseEvent, everything: Sequence[CaseEvent]) -> bool:
+    """Whether the event counts: a link that was not withdrawn, a withdrawal that no link has overtaken, all else."""
+    if event.kind == "link":
+        return not is_withdrawn(event, everything)
+    if event.kind == "withdrawal" and event.merged_into is None:
+        links = [other for other in everything if other.kind == "link" and other.subject == event.subject]
+        return all(is_withdrawn(other, everything) for other in links)
+    return True
+
+
+def is_withdrawn(link: CaseEvent, everything: Sequence[CaseEvent]) -> bool:
+    """Whether a link was registered, and taken back at its time or later."""
+    return link.placement == "registered" and any(
+        other.kind == "withdrawal"
+        and other.merged_into is None
+        and other.subject == link.subject
+        and other.received_at >= link.received_at
+        for other in everything
     )
 
 
@@ -156,6 +199,8 @@ class View:
     def anomalies(self) -> set[str]:
         """What is odd, apart from the times."""
         found = {anomaly for event in self.history for anomaly in event.anomalies}
+        if any(event.kind == "withdrawal" for event in self.history):
+            found.add("link_withdrawn")
         for results in self.results.values():
             for index, status in enumerate(results):
                 final = [before for before in results[:index] if before in TERMINAL][-1:]

@@ -11,7 +11,7 @@ import msgspec
 from kybstream.privacy import Pseudonymiser
 from schemas.codec import decode, decode_any, encode
 from schemas.providers.identity import identify_bytes
-from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Link, Record, WebhookDelivery
+from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Link, LinkWithdrawal, Record, WebhookDelivery
 from schemas.topics import case_key, entity_key, keyless
 from streams.batching.records import Output
 from streams.batching.records import Record as KafkaRecord
@@ -127,8 +127,8 @@ class Door:
         return as_record(NAMES.raw, delivery.entity_key or keyless(delivery.tenant, delivery.delivery_id), encode(delivery))
 
 
-def link_record(link: Link) -> KafkaRecord:
-    """The record of a registered link."""
+def link_record(link: Link | LinkWithdrawal) -> KafkaRecord:
+    """The record of a registered link, or of a withdrawal."""
     return as_record(NAMES.links, entity_key(link.tenant, link.subject), encode(link))
 
 

@@ -6,11 +6,10 @@ import msgspec
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from kybstream.ids import derived_id
 from kybstream.privacy import make_case_token
 from schemas.codec import decode_any
-from schemas.links import make_link
-from schemas.records import Case, DeadLetter, Delivery, Event, Link
+from schemas.links import make_link, make_withdrawal
+from schemas.records import Case, DeadLetter, Delivery, Event
 from streams.batching.records import Output
 from streams.batching.records import Record as KafkaRecord
 from streams.intake_state import REPLAY_MARGIN
@@ -63,18 +62,14 @@ def malformed(draw: st.DrawFn, door: Door, after: timedelta) -> KafkaRecord:
 
 
 @st.composite
-def links(draw: st.DrawFn, after: timedelta, cases: tuple[str, ...] = (SERVICE_ID, OTHER_SERVICE_ID)) -> KafkaRecord:
-    """A registered link of one of the two people."""
-    case_id, person = draw(st.sampled_from(cases)), draw(st.sampled_from(PEOPLE))
-    subject = subject_of(kyc_body(userNo=person))
-    link = Link(
-        link_id=derived_id(case_id, subject),
-        tenant="acme",
-        case_id=case_id,
-        subject=subject,
-        registered_at=START + after,
-    )
-    return link_record(link)
+def links(
+    draw: st.DrawFn, after: timedelta, cases: tuple[str, ...] = (SERVICE_ID, OTHER_SERVICE_ID), *, withdrawals: bool = True
+) -> KafkaRecord:
+    """A link of one of the two people, registered or withdrawn."""
+    case_id, subject = draw(st.sampled_from(cases)), subject_of(kyc_body(userNo=draw(st.sampled_from(PEOPLE))))
+    if withdrawals and draw(st.booleans()):
+        return link_record(make_withdrawal("acme", case_id, subject, withdrawn_at=START + after))
+    return link_record(make_link("acme", case_id, subject, expected_subjects=None, registered_at=START + after))
 
 
 @st.composite
@@ -92,6 +87,7 @@ def logs(draw: st.DrawFn) -> list[KafkaRecord]:
                     kyb_deliveries(door, late),
                     kyc_deliveries(door, late),
                     kyc_deliveries(door, late),
+                    links(late),
                     links(late),
                     malformed(door, late),
                 )
@@ -175,7 +171,9 @@ def test_when_a_link_is_read_makes_no_difference_to_the_cases(data: st.DataObjec
         case_token = data.draw(st.sampled_from([None, token, "c1.forged"]))
         raw.append(door.record(door.delivery(body, after=after, case_token=case_token)))
     raw.append(door.record(door.delivery(kyb_body(type="service_resolved", status="resolved"), after=after)))
-    registered = [data.draw(links(timedelta(minutes=3), (SERVICE_ID,))) for _ in range(data.draw(st.integers(1, 2)))]
+    registered = [
+        data.draw(links(timedelta(minutes=3), (SERVICE_ID,), withdrawals=False)) for _ in range(data.draw(st.integers(1, 2)))
+    ]
 
     def ending(log: list[KafkaRecord]) -> dict[str, Case]:
         return {

@@ -115,8 +115,8 @@ async def test_a_timer_can_look_through_the_table_and_send(lab: Lab) -> None:
         assert contents(table) == {b"a": b"a", b"c": b"c"}
         await app.publish([Output(lab.topic("out"), key, b"expired") for key in contents(table)])
         assert sorted(record.key or b"" for record in await lab.read(lab.topic("out"))) == [b"a", b"c"]
-        assert set(app.stalled_seconds()) == {(lab.topic("in"), number) for number in range(4)}
-        await wait_until(lambda: max(app.stalled_seconds().values()) == 0.0, 5, "caught up")
+        assert set(app.progress()) == {(lab.topic("in"), number) for number in range(4)}
+        await wait_until(lambda: {each.lag for each in app.progress().values()} == {0}, 5, "caught up")
     assert table.owned_partitions() == frozenset()
     assert list(table.scan(0)) == []
     tombstones = [r for r in await lab.read(table.changelog.name) if r.value is None]

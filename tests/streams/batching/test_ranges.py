@@ -45,16 +45,16 @@ def test_a_batch_from_before_a_rebalance_counts_no_more() -> None:
     assert (ranges.committable("p"), ranges.inflight) == (10, 0)
 
 
-def test_the_oldest_uncommitted_batch_has_an_age() -> None:
-    """Liveness sees for how long a partition has been waiting, in seconds."""
-    now = [100.0]
-    ranges: OffsetRanges[str] = OffsetRanges(lambda: now[0])
-    assert ranges.waiting_seconds("p") == 0.0
-    ranges.finish(ranges.open("p", 10, 10))
-    now[0] = 107.0
-    assert ranges.waiting_seconds("p") == 7.0
+def test_what_is_not_committed_waits() -> None:
+    """Liveness sees what was delivered and is not committed, finished or not."""
+    ranges: OffsetRanges[str] = OffsetRanges()
+    assert not ranges.waiting("p")
+    opened = ranges.open("p", 10, 10)
+    assert ranges.waiting("p")
+    ranges.finish(opened)
+    assert ranges.waiting("p")
     ranges.committed("p", 10)
-    assert ranges.waiting_seconds("p") == 0.0
+    assert not ranges.waiting("p")
 
 
 @given(

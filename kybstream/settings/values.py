@@ -1,0 +1,67 @@
+"""What several sections of the settings have in common: the base, patterns, and values that are checked."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from kybstream.settings.secret import Secret
+
+SourceKind = Literal["kyb-service", "kyc-registration"]
+"""Which provider's document a source speaks."""
+
+NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+TOKEN = r"^[A-Za-z0-9_-]{22,256}$"  # noqa: S105 (a pattern, not a token)
+PREFIX = r"^[A-Za-z0-9._-]{0,64}$"
+SQL_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""Half of the largest record that our topics take (schemas.topics)."""
+
+UNKNOWN_SOURCE = "unknown"
+"""The name under which requests to sources that do not exist are counted."""
+
+_MIN_SECRET_BYTES = 16
+KEY_BYTES = 32
+"""Of a key-encryption key: AES-256."""
+
+
+def _long_enough(secret: Secret) -> Secret:
+    if len(secret.reveal()) < _MIN_SECRET_BYTES:
+        raise ValueError(f"must have at least {_MIN_SECRET_BYTES} bytes")
+    return secret
+
+
+def indirect(given: object) -> object:
+    """The text behind `env:NAME` or `file:PATH`; anything else as it is."""
+    return Secret.resolve(given).reveal_text() if isinstance(given, str) and given.startswith(("env:", "file:")) else given
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL with a host")
+    return url.rstrip("/")
+
+
+def cidr(network: str) -> str:
+    """The text, if it is a network.
+
+    Raises:
+        ValueError: It is not.
+    """
+    ipaddress.ip_network(network, strict=False)
+    return network
+
+
+LongSecret = Annotated[Secret, AfterValidator(_long_enough)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, and no error shows a value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
