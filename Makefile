@@ -79,3 +79,11 @@ bench-core: install ## CPU cost of intake and cases, beside a limit of the same 
 .PHONY: bench-ingress
 bench-ingress: install ## requests/s and percentiles of the ingress, beside bare aiohttp; needs wrk (apt-get install wrk), Java and Maven
 	$(BIN)/python -m bench.door
+
+.PHONY: bench-state
+bench-state: install ## bytes a case, and recovery with and without the local store, on a real Kafka (Java, Maven); 1 M keys: KEYS=1000000
+	$(BIN)/python -m bench.state --keys $(or $(KEYS),20000)
+
+.PHONY: bench-streams
+bench-streams: install ## records/s and CPU of the streams, beside plain aiokafka and quixstreams; needs Java and Maven
+	$(BIN)/python -m bench.streams

@@ -10,13 +10,7 @@ from ingress.problems import SERVER
 
 BODY = b"ok"
 _BEFORE_ID = "HTTP/1.1 200 OK\r\nX-Delivery-Id: "
-_BEFORE_DATE = (
-    "\r\n"
-    "Content-Type: text/plain; charset=utf-8\r\n"
-    f"Server: {SERVER}\r\n"
-    f"Content-Length: {len(BODY)}\r\n"
-    "Date: "
-)
+_BEFORE_DATE = f"\r\nContent-Type: text/plain; charset=utf-8\r\nServer: {SERVER}\r\nContent-Length: {len(BODY)}\r\nDate: "
 
 
 class Stored(web.StreamResponse):

@@ -16,7 +16,8 @@ import aiohttp
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, ProgrammingError
 
-from kybstream.errors import KybStreamError, RunError, UnavailableError
+from kybstream.errors import KybStreamError
+from sinks.errors import NOT_ALLOWED, Blame, NotNowError, RefusedError, cause_of
 
 if TYPE_CHECKING:
     from kybstream.settings import ClickHouseSettings
@@ -25,30 +26,13 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 """How long one statement may stay without an answer; an insert that takes longer is sent again with its token."""
 
-_UNKNOWN_TABLE = frozenset({60, 81})  # UNKNOWN_TABLE, UNKNOWN_DATABASE
-_NOT_ALLOWED = frozenset({192, 193, 194, 497, 516})  # user, password, access
-# ClickHouse's own word for "not now": timeouts, limits of memory, queries and parts, disk, Keeper, shutdown.
-_NOT_NOW = frozenset({159, 202, 203, 209, 210, 236, 242, 243, 252, 319, 394, 425, 439, 745, 999})
 _GATEWAY = frozenset({"429", "500", "502", "503", "504"})
 _HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
 _AFTER = re.compile(r"\s*(\(version [^)]*(\([^)]*\))?[^)]*\))?\s*(\(for url [^)]*\))?\s*$")
 _WORDS_LIMIT = 2000
-MIGRATE_HINT = "Run `kyb-stream migrate`."
 
 Client = Any
 """clickhouse-connect's AsyncClient; its types are not followed here."""
-
-
-class RefusedError(RunError):
-    """ClickHouse read a statement and refused it, in its own words.
-
-    Attributes:
-        code: ClickHouse's error code; 0 when it named none.
-    """
-
-    def __init__(self, message: str, *, code: int, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.code = code
 
 
 @asynccontextmanager
@@ -56,7 +40,7 @@ async def connected(clickhouse: ClickHouseSettings) -> AsyncIterator[Client]:
     """A client, closed at the end. It has no default database: statements name theirs.
 
     Raises:
-        UnavailableError: ClickHouse does not answer.
+        NotNowError: ClickHouse does not answer.
         RefusedError: It refuses user or password.
     """
     parts = urlsplit(clickhouse.url)
@@ -86,7 +70,7 @@ def in_our_words(clickhouse: ClickHouseSettings) -> Iterator[None]:
     """Turns the driver's errors into ours.
 
     Raises:
-        UnavailableError: ClickHouse does not answer, or answers "not now".
+        NotNowError: ClickHouse does not answer, or answers "not now".
         RefusedError: It refused the statement.
     """
     try:
@@ -99,22 +83,28 @@ def _worded(clickhouse: ClickHouseSettings, error: BaseException) -> KybStreamEr
     text = str(error)
     code = getattr(error, "code", None)
     status = _HTTP_STATUS.search(text)
+    where = f"ClickHouse at {clickhouse.url}"
     if code is None and not status and not isinstance(error, ProgrammingError):
-        return UnavailableError(
-            f"ClickHouse at {clickhouse.url} cannot be reached ({type(error).__name__})",
+        return NotNowError(
+            f"{where} cannot be reached ({type(error).__name__})",
+            cause="NETWORK",
             hint="Check clickhouse.url, and that the server runs.",
         )
-    if code in _NOT_NOW or (code is None and status and status[1] in _GATEWAY):
-        what = f"HTTP {status[1]}" if code is None and status else f"code {code}"
-        return UnavailableError(f"ClickHouse at {clickhouse.url} cannot answer now ({what})")
-    if code in _NOT_ALLOWED:
-        return RefusedError(
-            f"ClickHouse at {clickhouse.url} refuses user {clickhouse.username!r} (code {code})",
-            code=int(code or 0),
-            hint="Check clickhouse.username and clickhouse.password, and the user's grants.",
+    if code is None and status and status[1] in _GATEWAY:
+        return NotNowError(f"{where} cannot answer now (HTTP {status[1]})", cause=f"HTTP_{status[1]}")
+    code = int(code or 0)
+    cause = cause_of(code)
+    if cause.blame is Blame.MOMENT:
+        return NotNowError(
+            f"{where} cannot answer now: {cause.meaning} ({cause.name}, code {code})",
+            cause=cause.name,
+            code=code,
+            hint=cause.hint,
         )
-    hint = MIGRATE_HINT if code in _UNKNOWN_TABLE else None
-    return RefusedError(f"ClickHouse refused: {_own_words(text)}", code=int(code or 0), hint=hint)
+    if code in NOT_ALLOWED:
+        what = f"{where} refuses user {clickhouse.username!r}: {cause.meaning} ({cause.name}, code {code})"
+        return RefusedError(what, code=code, hint=cause.hint)
+    return RefusedError(f"ClickHouse refused: {_own_words(text)}", code=code, hint=cause.hint)
 
 
 def _own_words(text: str) -> str:

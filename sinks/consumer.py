@@ -1,4 +1,4 @@
-"""The sink's loop: five topics in, batches out. It only moves bytes; what to do is decided in `batch`, `interval`, `resume`."""
+"""The sink's loop: topics in, batches out. It only moves bytes; what to do is decided in `batch`, `interval`, `resume`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sinks.batch import Limits, Waiting, has_room
 from sinks.clickhouse import Client
 from sinks.framing import Message
 from sinks.interval import Interval, classify
+from sinks.metrics import Standing
 from sinks.resume import Resume, resume_points
 from sinks.tables import TABLES, Table
 from sinks.writer import Writer
@@ -32,6 +33,8 @@ REVOKE_SECONDS = 5.0
 """How long inserts under way may take to finish when their partition goes to another process; then they are abandoned."""
 COMMIT_EVERY_SECONDS = 1.0
 COMMIT_SECONDS = 5.0
+ENDS_EVERY_SECONDS = 5.0
+"""How often Kafka is asked for the ends of topics, which a partition that is not read now would not tell."""
 LAST_COMMIT_SECONDS = 0.3
 _IDLE_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
@@ -46,6 +49,10 @@ class _Partition:
     table: Table
     next_offset: int | None = None
     """The first offset not yet taken; None until ClickHouse was asked."""
+    landed_to: int = 0
+    """The first offset that neither landed nor went to the dead letters."""
+    end: int = 0
+    """The topic's end, as far as it is known."""
     taken: tuple[int, int] | None = None
     waiting: Waiting = field(default_factory=Waiting)
     writing: asyncio.Task[None] | None = None
@@ -66,6 +73,33 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._to_commit: dict[TopicPartition, int] = {}
         self._assigned = False
         self._ask_again_at = 0.0
+        self._phase = "starting"
+
+    # How it does.
+
+    def phase(self) -> str:
+        """`starting` until it is known where the partitions go on, then `running`; `stopping` at the end."""
+        return self._phase
+
+    def standings(self) -> dict[tuple[str, int], Standing]:
+        """How each partition of ours does."""
+        held = self.buffered_bytes()
+        return {
+            (place.topic, place.partition): Standing(
+                lag=None if partition.next_offset is None else max(0, partition.end - partition.landed_to),
+                settled=self._writer.settled[place.topic, place.partition],
+                paused=not has_room(partition.waiting, self._limits, held),
+            )
+            for place, partition in self._partitions.items()
+        }
+
+    def buffered_bytes(self) -> int:
+        """Values that were read and have not landed."""
+        return sum(each.waiting.bytes + each.under_way for each in self._partitions.values())
+
+    def last_insert(self) -> float | None:
+        """When rows landed last, in seconds of the monotonic clock."""
+        return self._writer.last_insert
 
     # What the group says.
 
@@ -94,18 +128,20 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             RunError: ClickHouse refuses what no record is to blame for.
         """
         told = False
-        committing = asyncio.create_task(self._commit_often())
+        beside = [asyncio.create_task(self._commit_often()), asyncio.create_task(self._look_at_ends())]
         try:
             while not stop.is_set():
                 await self._find_resume_points()
                 if self._assigned and not told and not self._unresolved():
                     told = True
+                    self._phase = "running"
                     ready()
                 await self._read()
                 self._write_what_is_due()
                 self._raise_failures()
         finally:
-            await self._settle([committing], 0.0)
+            self._phase = "stopping"
+            await self._settle(beside, 0.0)
         await self._write_tail()
         await self._commit(LAST_COMMIT_SECONDS)
 
@@ -130,7 +166,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             partition = self._partitions.get(place)
             if partition is None or partition.next_offset is not None:
                 continue  # taken away while we asked
-            partition.next_offset = point.offset
+            partition.next_offset = partition.landed_to = partition.end = point.offset
             self._consumer.seek(place, point.offset)
             self._consumer.resume(place)
             self._say_resumed(place, point)
@@ -143,7 +179,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _read(self) -> None:
         """Takes in what came, of partitions that are not far ahead of ClickHouse; waits a moment when there is nothing."""
-        held = sum(each.waiting.bytes + each.under_way for each in self._partitions.values())
+        held = self.buffered_bytes()
         wanted = [
             place
             for place, partition in self._partitions.items()
@@ -181,6 +217,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.waiting.add(messages, now)
         partition.taken = (first, last)
         partition.next_offset = last + 1
+        partition.end = max(partition.end, self._consumer.highwater(partition.place) or 0, last + 1)
 
     def _next_due(self) -> float:
         """Seconds the loop may wait for records; never long, so that a stop is seen."""
@@ -209,7 +246,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             rows=written.rows,
             dead=written.dead,
         )
-        self._to_commit[partition.place] = last + 1
+        self._to_commit[partition.place] = partition.landed_to = last + 1
         partition.writing = None
         partition.under_way = 0
 
@@ -221,6 +258,20 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             await asyncio.sleep(COMMIT_EVERY_SECONDS)
             await self._commit(COMMIT_SECONDS)
+
+    async def _look_at_ends(self) -> None:
+        """Keeps the ends of topics known, for the lag; nothing that is written depends on it."""
+        while True:
+            places = [place for place, partition in self._partitions.items() if partition.next_offset is not None]
+            try:
+                ends = await asyncio.wait_for(self._consumer.end_offsets(places), COMMIT_SECONDS) if places else {}
+            except (KafkaError, TimeoutError) as error:
+                _log.debug("sink.ends_unknown", error=type(error).__name__)
+                ends = {}
+            for place, end in ends.items():
+                if place in self._partitions:
+                    self._partitions[place].end = end  # lower than before where the topic was made anew
+            await asyncio.sleep(ENDS_EVERY_SECONDS if ends else COMMIT_EVERY_SECONDS)
 
     async def _commit(self, seconds: float) -> None:
         offsets = {place: offset for place, offset in self._to_commit.items() if place in self._partitions}

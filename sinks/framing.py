@@ -74,7 +74,7 @@ class Unframable:
 
     Attributes:
         message: As consumed.
-        reason: A code: `no_value`, `not_avro`, `unknown_schema`, `wrong_record` or `bad_body`.
+        reason: A code: `no_value`, `not_avro`, `unknown_schema`, `wrong_record`, `bad_body` or `rejected_by_clickhouse`.
         detail: In words, without content.
     """
 

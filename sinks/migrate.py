@@ -18,7 +18,8 @@ import structlog
 
 from kybstream.errors import RunError
 from kybstream.settings import ClickHouseSettings
-from sinks.clickhouse import Client, RefusedError, connected, in_our_words
+from sinks.clickhouse import Client, connected, in_our_words
+from sinks.errors import RefusedError
 from sinks.tables import TABLES
 
 _log = structlog.get_logger(__name__)

@@ -15,9 +15,11 @@ from aiokafka.errors import KafkaError
 from kybstream.errors import RunError, UnavailableError
 from kybstream.kafka import client_options, durable_producer, reading, unreachable
 from kybstream.settings import Settings
-from sinks.clickhouse import MIGRATE_HINT, Client, connected
+from sinks.clickhouse import Client, connected
 from sinks.consumer import GOODBYE_SECONDS, SinkLoop
+from sinks.errors import MIGRATE_HINT
 from sinks.migrate import missing_migrations, table_columns
+from sinks.monitoring import monitored
 from sinks.tables import TABLES
 from sinks.writer import Writer
 
@@ -32,8 +34,14 @@ _TOPICS_SECONDS = 2.0
 T = TypeVar("T")
 
 
-async def run_sink(settings: Settings, *, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
-    """Writes the five topics to ClickHouse until `stop` is set; then writes the tail and ends, within 5 s.
+async def run_sink(
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[], None] | None = None,
+    listening: Callable[[int | None], None] | None = None,
+) -> None:
+    """Writes the topics to ClickHouse until `stop` is set; then writes the tail and ends, within 5 s.
 
     Kafka or ClickHouse may be away, at the start too: it waits and goes on by itself.
 
@@ -41,12 +49,16 @@ async def run_sink(settings: Settings, *, stop: asyncio.Event, ready: Callable[[
         settings: Sections kafka, clickhouse and sink.
         stop: Set it to end.
         ready: Called once, when the group has given out partitions and it is known where each goes on.
+        listening: Is told the port of the health pages, if there are any, before anything else is done.
 
     Raises:
-        RunError: Topics or tables are missing or older than this version, or ClickHouse refuses what is written.
+        RunError: Topics or tables are missing or older than this version, ClickHouse refuses what is written for no record's
+            fault, or the port of the health pages is in use.
+        RejectionLimitError: So many records cannot be rows that it cannot be their fault.
         UnavailableError: Kafka refuses to go on serving this group: access was taken away, say.
     """
     async with AsyncExitStack() as stack:
+        monitor = await stack.enter_async_context(monitored(settings.sink, listening))
         client = await _started(stop, "clickhouse", lambda: _enter(stack, settings))
         if client is None:
             return
@@ -54,9 +66,9 @@ async def run_sink(settings: Settings, *, stop: asyncio.Event, ready: Callable[[
         if columns is None or await _started(stop, "kafka", lambda: _checked_topics(settings)) is None:
             return
         producer = durable_producer(settings.kafka)
+        stack.push_async_callback(_goodbye, producer)
         if await _started(stop, "kafka", lambda: _start(settings, producer)) is None:
             return
-        stack.push_async_callback(_goodbye, producer)
         consumer = AIOKafkaConsumer(
             **client_options(settings.kafka),
             group_id=settings.sink.group,
@@ -67,7 +79,8 @@ async def run_sink(settings: Settings, *, stop: asyncio.Event, ready: Callable[[
             # Who waits for ClickHouse is not stuck, and another process would wait for it too.
             max_poll_interval_ms=_NEVER_MS,
         )
-        loop = SinkLoop(settings, consumer, client, Writer(settings, client, producer, columns))
+        loop = SinkLoop(settings, consumer, client, Writer(settings, client, producer, columns, monitor.metrics))
+        monitor.observe(loop)
         consumer.subscribe([settings.topic(table.topic) for table in TABLES], listener=loop)
         stack.push_async_callback(_goodbye, consumer)
         if await _started(stop, "kafka", lambda: _start(settings, consumer)) is None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 import zlib
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +16,18 @@ import structlog
 from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from kybstream.errors import BadRecordError, KybStreamError, RunError, UnavailableError
+from kybstream.errors import BadRecordError, KybStreamError, UnavailableError
 from kybstream.settings import Settings
 from schemas import topics
 from schemas.cloudevents import cloud_event_headers
 from schemas.codec import NEWEST, decode, encode
-from sinks.clickhouse import Client, RefusedError, in_our_words
+from sinks.clickhouse import Client, in_our_words
 from sinks.dead_letters import dead_letter_of
+from sinks.errors import OUT_OF_MEMORY, Blame, NotNowError, RefusedError
 from sinks.framing import Message, Piece, Unframable, columns, frame, sort_out
-from sinks.tables import Table
+from sinks.limit import REJECTED, RejectionLimit
+from sinks.metrics import SinkMetrics
+from sinks.tables import TABLES, Table
 
 _log = structlog.get_logger(__name__)
 
@@ -31,11 +38,8 @@ _RETRY_FIRST_SECONDS = 0.1
 _RETRY_MOST_SECONDS = 5.0
 _RETRY_LOG_EVERY = 10
 _PRODUCE_SECONDS = 30.0
-
-# The parser's codes for bytes that do not fit the schema: these are looked at one by one. Everything else that ClickHouse
-# refuses is no record's fault.
-_OUT_OF_MEMORY = 241
-_BAD_DATA = frozenset({6, 27, 33, 49, 117, 128, 131, 173, _OUT_OF_MEMORY, 1001, 1002})
+_TOO_LONG = 131  # TOO_LARGE_STRING_SIZE
+_WORD = re.compile(r"\w+")
 
 _INSERT_SETTINGS: Mapping[str, str] = {
     "async_insert": "0",  # 1 by default in newer versions: it would answer before the rows are there
@@ -62,45 +66,108 @@ def token(piece: Piece, framed: bytes) -> str:
     return f"{place.topic}:{place.partition}:{piece.first}-{piece.last}:{zlib.crc32(framed):08x}"
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What is written at one time, and where it stands in the limit's count."""
+
+    table: Table
+    messages: Sequence[Message]
+    number: int
+
+    def numbers_of(self, bad: Sequence[Unframable]) -> list[int]:
+        """The limit's numbers of these records."""
+        return [
+            self.number + bisect_left(self.messages, each.message.offset, key=lambda message: message.offset) for each in bad
+        ]
+
+
 class Writer:
     """Writes batches of any partition; safe to call for several partitions at once, one batch a partition."""
 
-    def __init__(self, settings: Settings, client: Client, producer: Any, table_columns: Mapping[str, frozenset[str]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        producer: Any,
+        table_columns: Mapping[str, frozenset[str]],
+        metrics: SinkMetrics,
+    ) -> None:
         self._settings = settings
         self._client = client
         self._producer = producer
         self._columns = table_columns
+        self._metrics = metrics
         self._slots = asyncio.Semaphore(INSERTS_UNDER_WAY)
+        share, window = settings.sink.dead_letter_share, settings.sink.dead_letter_window
+        self._limits = {table.name: RejectionLimit(table.name, share=share, window=window) for table in TABLES}
+        self.last_insert: float | None = None
+        """When rows landed last, in seconds of the monotonic clock."""
+        self.settled: Counter[tuple[str, int]] = Counter()
+        """How many records of each partition are done with: in ClickHouse or in the dead letters."""
 
     async def write(self, table: Table, messages: Sequence[Message]) -> Written:
         """Returns when all of them are in ClickHouse or, the bad ones, acknowledged in the dead letters topic.
 
         The order that correctness rests on:
-          1. bad records are acknowledged in the dead letters;
-          2. the pieces land, in the order of their offsets, each sent again with the same bytes and token until it did;
+          1. a bad record is acknowledged in the dead letters before anything behind it lands, because the newest row in the
+             table is where a restart goes on;
+          2. pieces, and the halves of a rejected piece, land in the order of their offsets, each sent again with the same bytes
+             and token until the answer is clear;
           3. only then does the caller move the group's offset and hand in the partition's next batch.
 
         Waits for as long as Kafka or ClickHouse is unavailable; to give up, cancel it.
 
         Raises:
-            RunError: ClickHouse refuses an insert that has no bad record in it.
+            RefusedError: ClickHouse refuses an insert for no record's fault.
+            RejectionLimitError: So many records are bad that it cannot be their fault.
         """
         subject = NEWEST[table.record].rpartition(".v")[0]
         compacted = topics.topic_named(table.topic, "")
         pieces, bad = sort_out(messages, subject, tombstones=compacted is not None and compacted.retention is None)
-        await self._bury(bad)
-        rows, dead = 0, len(bad)
+        batch = _Batch(table, messages, self._limits[table.name].begin(len(messages)))
+        await self._bury(batch, bad)
+        dead = len(bad)
         for piece in pieces:
-            try:
-                await self._insert(table, piece)
-                rows += len(piece.messages)
-            except RefusedError as error:
-                if error.code not in _BAD_DATA:
-                    raise
-                buried = await self._insert_without_bad(table, piece, error)
-                rows += len(piece.messages) - buried
-                dead += buried
-        return Written(rows=rows, dead=dead)
+            dead += await self._land(batch, piece)
+        return Written(rows=sum(len(piece.messages) for piece in pieces) + len(bad) - dead, dead=dead)
+
+    async def _land(self, batch: _Batch, piece: Piece, *, decoded: bool = False) -> int:
+        """Brings a piece into the table, without the records that ClickHouse rejects; how many those are.
+
+        Args:
+            batch: What it is of.
+            piece: Not empty.
+            decoded: Whether each of its records is known to fit its schema.
+        """
+        try:
+            await self._insert(batch.table, piece)
+        except RefusedError as error:
+            if error.cause.blame is not Blame.RECORD:
+                raise
+            refused = error
+        else:
+            return 0
+        if not decoded:
+            bad = _bad_bodies(batch.table, piece)
+            if bad:
+                await self._bury(batch, bad)
+                buried = {unframable.message.offset for unframable in bad}
+                good = tuple(message for message in piece.messages if message.offset not in buried)
+                return len(bad) + (await self._land(batch, Piece(piece.schema, good), decoded=True) if good else 0)
+        if len(piece.messages) == 1:
+            await self._bury(batch, [Unframable(piece.messages[0], REJECTED, self._said(batch.table, refused))])
+            return 1
+        # Nothing of it has landed: an insert is one block. So each half is an insert of its own, with a token of its own.
+        middle = len(piece.messages) // 2
+        dead = await self._land(batch, Piece(piece.schema, piece.messages[:middle]), decoded=True)
+        return dead + await self._land(batch, Piece(piece.schema, piece.messages[middle:]), decoded=True)
+
+    def _said(self, table: Table, refused: RefusedError) -> str:
+        """ClickHouse's words without values: the error's name and code, what it means, and the columns that it names."""
+        words = set(_WORD.findall(refused.message))
+        named = sorted(column for column in self._columns[table.name] if column in words)
+        about = f"; it names {', '.join(named)}" if named else ""
+        return f"{refused.cause.name} (code {refused.code}): {refused.cause.meaning}{about}"
 
     async def _insert(self, table: Table, piece: Piece) -> None:
         framed = frame(piece)
@@ -109,6 +176,7 @@ class Writer:
         async def send() -> None:
             try:
                 async with self._slots:
+                    began = time.monotonic()
                     with in_our_words(self._settings.clickhouse):
                         await self._client.raw_insert(
                             table=f"{self._settings.clickhouse.database}.{table.name}",
@@ -117,29 +185,22 @@ class Writer:
                             settings={**_INSERT_SETTINGS, "insert_deduplication_token": name},
                             fmt="Avro",
                         )
-            except RefusedError as error:
+            except NotNowError as error:
                 # A damaged length asks for more memory than any server has; without one, memory may come back.
-                if error.code == _OUT_OF_MEMORY and not _bad_bodies(table, piece):
-                    raise UnavailableError("ClickHouse has no memory for the insert now") from None
+                if error.code == OUT_OF_MEMORY and _bad_bodies(table, piece):
+                    raise RefusedError(error.message, code=_TOO_LONG) from None
                 raise
+            self.last_insert = time.monotonic()
+            self._metrics.inserted(table.name, len(piece.messages), self.last_insert - began)
 
-        await _until_it_works(send, "sink.insert_delayed", table=table.name, token=name)
+        await self._until_it_works(send, "sink.insert_delayed", table=table.name, token=name)
+        self._settle(piece.messages)
 
-    async def _insert_without_bad(self, table: Table, piece: Piece, refused: RefusedError) -> int:
-        """Buries the records that do not fit their schema, inserts the others; how many it buried."""
-        bad = _bad_bodies(table, piece)
-        if not bad:
-            raise RunError(
-                f"table {table.name} does not take {piece.schema.name}: {refused.message}", hint=refused.hint
-            ) from None
-        await self._bury(bad)
-        buried = {unframable.message.offset for unframable in bad}
-        good = tuple(message for message in piece.messages if message.offset not in buried)
-        if good:
-            await self._insert(table, Piece(piece.schema, good))
-        return len(bad)
+    def _settle(self, messages: Sequence[Message]) -> None:
+        self.settled[messages[0].topic, messages[0].partition] += len(messages)
 
-    async def _bury(self, bad: Sequence[Unframable]) -> None:
+    async def _bury(self, batch: _Batch, bad: Sequence[Unframable]) -> None:
+        self._limits[batch.table.name].reject(batch.numbers_of(bad), bad)
         for unframable in bad:
             letter = dead_letter_of(unframable)
             place = unframable.message
@@ -159,15 +220,38 @@ class Writer:
                 except (KafkaError, TimeoutError) as error:
                     raise UnavailableError(f"the dead letters topic does not take records ({type(error).__name__})") from None
 
-            await _until_it_works(send, "sink.dead_letter_delayed", topic=place.topic)
+            await self._until_it_works(send, "sink.dead_letter_delayed", topic=place.topic)
+            self._settle([place])
+            self._metrics.rejected.labels(batch.table.name, letter.reason).inc()
             _log.warning(
                 "sink.dead_letter",
                 dead_letter_id=letter.dead_letter_id,
                 reason=letter.reason,
+                detail=letter.detail,
                 topic=place.topic,
                 partition=place.partition,
                 offset=place.offset,
             )
+
+    async def _until_it_works(self, attempt: Callable[[], Awaitable[None]], event: str, **fields: str) -> None:
+        """Tries again while the error is retriable, after at most 5 s; says so at first and at every tenth time."""
+
+        def say(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            cause = error.cause if isinstance(error, NotNowError) else "KAFKA"
+            self._metrics.retries.labels(cause).inc()
+            if state.attempt_number % _RETRY_LOG_EVERY == 1:
+                hint = getattr(error, "hint", None)
+                _log.warning(event, error=getattr(error, "message", ""), hint=hint, attempt=state.attempt_number, **fields)
+
+        async for trial in AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, KybStreamError) and error.retriable),
+            wait=wait_random_exponential(multiplier=_RETRY_FIRST_SECONDS, max=_RETRY_MOST_SECONDS),
+            before_sleep=say,
+            reraise=True,
+        ):
+            with trial:
+                await attempt()
 
 
 def _bad_bodies(table: Table, piece: Piece) -> list[Unframable]:
@@ -179,21 +263,3 @@ def _bad_bodies(table: Table, piece: Piece) -> list[Unframable]:
         except BadRecordError as error:
             bad.append(Unframable(message, "bad_body", error.message))
     return bad
-
-
-async def _until_it_works(attempt: Any, event: str, **fields: str) -> None:
-    """Tries again while the error is retriable, after at most 5 s; says so at first and at every tenth time."""
-
-    def say(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if state.attempt_number % _RETRY_LOG_EVERY == 1:
-            _log.warning(event, error=getattr(error, "message", ""), attempt=state.attempt_number, **fields)
-
-    async for trial in AsyncRetrying(
-        retry=retry_if_exception(lambda error: isinstance(error, KybStreamError) and error.retriable),
-        wait=wait_random_exponential(multiplier=_RETRY_FIRST_SECONDS, max=_RETRY_MOST_SECONDS),
-        before_sleep=say,
-        reraise=True,
-    ):
-        with trial:
-            await attempt()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from kybstream.ids import from_micros
 from schemas.providers import kyb
 from schemas.records import Case, OpenedAtSource, Service, Subject
 from streams.facts import CasePolicy, Fact
+from streams.flood import Absorbed, total
 from streams.folding import Folding
 from streams.linking import REGISTERED
 from streams.withdrawing import elsewhere, in_force
@@ -16,11 +17,12 @@ from streams.withdrawing import elsewhere, in_force
 MORE_SUBJECTS_THAN_EXPECTED = "more_subjects_than_expected"
 
 
-def fold(tenant: str, case_id: str, facts: Iterable[Fact], policy: CasePolicy) -> Case:
+def fold(tenant: str, case_id: str, facts: Iterable[Fact], policy: CasePolicy, absorbed: Sequence[Absorbed] = ()) -> Case:
     """The snapshot of a case with these facts, in whatever order they are given; there must be at least one.
 
     A provisional case whose callbacks have all been moved to their case is `merged`; one that keeps some is folded from
-    those that stayed. A link that was withdrawn, and what left the case with it, counts as if it had never been.
+    those that stayed. A link that was withdrawn, and what left the case with it, counts as if it had never been. Absorbed
+    events count; what they would do lies between the first and the last of their like, which are among the facts.
     """
     ordered = sorted(facts, key=lambda fact: (fact.at, fact.event_id))
     gone = elsewhere(ordered)
@@ -32,6 +34,8 @@ def fold(tenant: str, case_id: str, facts: Iterable[Fact], policy: CasePolicy) -
     for fact in standing:
         if merged or fact.event_id not in gone:
             folding.apply(fact)
+    for each in absorbed:
+        folding.count(each)
 
     # A case of which nothing is left but withdrawals began, all the same, with the links that were withdrawn.
     history = [fact for fact in standing if fact.kind != "withdrawal"]
@@ -50,7 +54,7 @@ def fold(tenant: str, case_id: str, facts: Iterable[Fact], policy: CasePolicy) -
     return Case(
         tenant=tenant,
         case_id=case_id,
-        version=len(ordered),
+        version=len(ordered) + total(absorbed),
         match_state=folding.match_state,
         kyb_status=folding.kyb_status,
         kyc_status=folding.kyc_status,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from schemas.providers import kyb, kyc
 from schemas.records import KybStatus, KycStatus, MatchState, Outcome
 from streams.facts import CasePolicy, Fact
+from streams.flood import EVENT_FLOOD, Absorbed
 from streams.linking import AMBIGUOUS, CONFLICT, LINKED
 
 KYC_REGRESSION = "kyc_regression"
@@ -92,6 +93,18 @@ class Folding:
                 # What is closed does not expire; a case that opens again gets a deadline of its own.
                 self.expired = self.expired or self.outcome not in _CLOSING
         self._settle(fact.at)
+
+    def count(self, absorbed: Absorbed) -> None:
+        """Counts events that lie between the first and the last of their like; to be called after all facts."""
+        self.anomalies.add(EVENT_FLOOD)
+        fact = absorbed.like
+        if fact.type == kyb.ONGOING_AML:
+            self.aml_alerts += absorbed.count
+        if fact.kind == "kyc" and fact.subject is not None:
+            self.subjects[fact.subject].attempts += absorbed.count
+            if fact.status == kyc.TEMPORARY_REJECTION:
+                # Each is followed by a result of the same person, if only by the last one of its like.
+                self.resubmissions += absorbed.count
 
     def _kyb(self, fact: Fact) -> None:
         self.has_kyb = True

@@ -19,13 +19,18 @@ from schemas.providers.identity import identify
 from schemas.records import CaseEvent, Delivery, Event, Record, WebhookDelivery
 from schemas.topics import entity_key
 from streams import linking
-from streams.intake_state import MICROSECOND, IntakeState, Occurrence, Parked
+from streams.aside import Aside
+from streams.flood import EVENT_FLOOD
+from streams.intake_state import MICROSECOND, PARKED_KEPT, SEEN_KEPT, IntakeState, Occurrence, Parked, needed
 from streams.linking import Placement, Tokens
 from streams.links import token_claim
 from streams.policy import TenantPolicy
 
 ENCRYPTED = "encrypted"
 ENTITY_MISMATCH = "entity_mismatch"
+
+_encoder = msgspec.msgpack.Encoder()
+_aside_decoder = msgspec.msgpack.Decoder(list[Occurrence])
 
 
 class QuarantineError(Exception):
@@ -42,8 +47,16 @@ class QuarantineError(Exception):
         self.detail = detail
 
 
-def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[IntakeState, list[Record]]:
+def intake(
+    state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy, aside: Aside
+) -> tuple[IntakeState, list[Record]]:
     """Judges one delivery: new or duplicate, and where its event belongs.
+
+    Args:
+        state: Of the delivery's entity key.
+        delivery: With its body in clear.
+        policy: The rules of its tenant.
+        aside: What lies beside the state; the caller writes what this changes.
 
     Returns:
         The new state, and in this order: events of the case, the event (when new), the delivery with its verdict.
@@ -62,6 +75,7 @@ def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) 
     violations = facts.violations + tuple(f"invalid:{place}" for place in tokens.invalid)
     outputs: list[Record] = []
 
+    _take_from_aside(state, fingerprint, now, aside)
     occurrence = state.occurrence(fingerprint, now)
     is_new = occurrence is None or occurrence.delivery_id == delivery.delivery_id
     if occurrence is None:
@@ -78,8 +92,12 @@ def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) 
             window=_window(facts.type, policy) // MICROSECOND,
         )
         if isinstance(facts, kyc.KycFacts):
-            state.parked += _movable(occurrence, facts, tokens)
+            movable = _movable(occurrence, facts, tokens)
+            occurrence.flood = bool(movable) and len(state.parked) >= PARKED_KEPT
+            state.parked += [] if occurrence.flood else movable
     state.note(fingerprint, occurrence, now)
+    if len(state.seen) > SEEN_KEPT:
+        _put_aside(state, fingerprint, aside)
 
     if is_new:
         outputs += _new_event(delivery, entity, facts, occurrence, tokens=tokens, violations=violations)
@@ -89,6 +107,32 @@ def intake(state: IntakeState, delivery: WebhookDelivery, policy: TenantPolicy) 
         _verdict(delivery, occurrence, entity, facts.type, violations, is_new=is_new),
     )
     return state, outputs
+
+
+def _take_from_aside(state: IntakeState, fingerprint: str, now: int, aside: Aside) -> None:
+    """Puts the events of a fingerprint that has an entry of its own among the others.
+
+    Where there is room again they stay there; the entry is outdated then, and expires before them.
+    """
+    found = aside.get(fingerprint) if state.aside_until and fingerprint not in state.seen else None
+    occurrences = needed(read_aside(found), now) if found is not None else None
+    if occurrences:
+        state.seen[fingerprint] = occurrences
+
+
+def _put_aside(state: IntakeState, fingerprint: str, aside: Aside) -> None:
+    occurrences = state.seen.pop(fingerprint)
+    state.aside_until = max(state.aside_until, *(known.needed_until for known in occurrences))
+    aside.put(fingerprint, _encoder.encode(occurrences))
+
+
+def read_aside(value: bytes) -> list[Occurrence]:
+    """The events of a fingerprint that has an entry of its own.
+
+    Raises:
+        msgspec.MsgspecError: The value is of another version, or damaged.
+    """
+    return _aside_decoder.decode(value)
 
 
 def _read(delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[JsonObject, str]:
@@ -161,7 +205,7 @@ def _new_event(
             kyc_type=facts.kyc_type,
             kyc_level=facts.kyc_level,
             placement=occurrence.placement,
-            anomalies=(linking.TOKEN_DISAGREES_WITH_LINK,) if disagrees else (),
+            anomalies=(linking.TOKEN_DISAGREES_WITH_LINK,) * disagrees + (EVENT_FLOOD,) * occurrence.flood,
             **common,
         )
     event = Event(

@@ -13,6 +13,11 @@ MICROSECOND = timedelta(microseconds=1)
 REPLAY_MARGIN = timedelta(days=7)
 """How far back, by receipt, a delivery may be processed again after a crash and still be judged as it was."""
 
+SEEN_KEPT = 64
+"""Fingerprints in the state of one key; a case has some twenty, unless a provider has gone mad."""
+PARKED_KEPT = 100
+"""Callbacks of one subject that links can move; what comes after them stays where it is placed first."""
+
 
 class Occurrence(msgspec.Struct, array_like=True):
     """An event that one fingerprint stands for, within its window. Times in microseconds since the epoch.
@@ -27,6 +32,13 @@ class Occurrence(msgspec.Struct, array_like=True):
     case_id: str
     placement: str
     window: int
+    flood: bool = False
+    """Whether its callback came after so many that no link will move it."""
+
+    @property
+    def needed_until(self) -> int:
+        """How long a delivery of it may be judged, or judged again."""
+        return self.last_at + self.window + REPLAY_MARGIN // MICROSECOND
 
 
 class Move(msgspec.Struct, array_like=True, frozen=True):
@@ -97,12 +109,15 @@ class IntakeState(msgspec.Struct):
     Attributes:
         seen: Fingerprint to the events it stands for, in order of receipt: one, unless it came again after its window.
         claims: What said that the subject belongs to a case; empty for KYB.
-        parked: Callbacks that went to the provisional case or to a registered one; empty for KYB.
+        parked: Callbacks that went to the provisional case or to a registered one; empty for KYB. At most `PARKED_KEPT`.
+        aside_until: Until when some fingerprint has an entry of its own beside this one (`streams.aside`); 0 for none. Those of
+            which `seen` has too many (`SEEN_KEPT`) have.
     """
 
     seen: dict[str, list[Occurrence]] = {}
     claims: list[Claim] = []
     parked: list[Parked] = []
+    aside_until: int = 0
 
     def pruned(self, now: int, parked_for: timedelta) -> IntakeState:
         """A copy without what is past its time: fingerprints past their window, callbacks parked longer than allowed.
@@ -111,16 +126,18 @@ class IntakeState(msgspec.Struct):
         case, or moved by a link, as long as the link.
         """
         oldest_parked = now - parked_for // MICROSECOND
-        oldest_seen = now - REPLAY_MARGIN // MICROSECOND
-        seen = {
-            print_: [known for known in occurrences if known.last_at + known.window >= oldest_seen]
-            for print_, occurrences in self.seen.items()
-        }
+        seen = {print_: needed(occurrences, now) for print_, occurrences in self.seen.items()}
         return IntakeState(
             seen={print_: occurrences for print_, occurrences in seen.items() if occurrences},
             claims=list(self.claims),
             parked=[parked for parked in self.parked if parked.moves or parked.case_id or parked.at >= oldest_parked],
+            aside_until=self.aside_until if self.aside_until >= now else 0,
         )
+
+    @property
+    def empty(self) -> bool:
+        """Whether it says no more than no state would."""
+        return not (self.seen or self.claims or self.parked or self.aside_until)
 
     def occurrence(self, fingerprint: str, at: int) -> Occurrence | None:
         """The event that a delivery received `at` made or repeats; None when it makes a new one.
@@ -145,3 +162,8 @@ class IntakeState(msgspec.Struct):
         others = [known for known in self.seen.get(fingerprint, ()) if known.event_id != noted.event_id]
         insort(others, noted, key=lambda known: known.first_at)
         self.seen[fingerprint] = others
+
+
+def needed(occurrences: list[Occurrence], now: int) -> list[Occurrence]:
+    """Those of which a delivery may still come, or come again."""
+    return [known for known in occurrences if known.needed_until >= now]

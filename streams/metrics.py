@@ -10,8 +10,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from streams.aside import FLOODED
 from streams.batching import BatchApp, BatchResult, StateUnavailableError, Step
 from streams.liveness import Liveness
+from streams.sweeping import EXPIRED
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 4_000)
@@ -57,6 +59,18 @@ class WorkerMetrics:
             registry=self.registry,
         )
 
+        # Entries of keys for which nothing came any more. Worry when it stands still for days while `state_entries` grows.
+        self.expired = Counter(
+            "kyb_worker_state_expired", "Entries of the state that were deleted.", ["agent"], registry=self.registry
+        )
+        # Worry about any: somebody sends very many events for one case or person; the anomaly `event_flood` says for which.
+        self.flooded = Counter(
+            "kyb_worker_flooded",
+            "Records of cases and persons with more events than one entry of the state keeps.",
+            ["agent"],
+            registry=self.registry,
+        )
+
     def watch(self, app: BatchApp, liveness: Liveness) -> None:
         """Shows at each reading how the app does."""
         self.registry.register(_AppCollector(app, liveness))
@@ -79,6 +93,8 @@ class WorkerMetrics:
             self.records.labels(agent, "dead_letter").inc(len(result.dead))
         for dead in result.dead:
             self.dead_letters.labels(agent, dead.reason).inc()
+        self.expired.labels(agent).inc(result.counts.get(EXPIRED, 0))
+        self.flooded.labels(agent).inc(result.counts.get(FLOODED, 0))
 
     def batch_retried(self, agent: str) -> None:
         """A batch is tried again."""

@@ -19,6 +19,7 @@ from schemas.codec import decode, decode_any, encode
 from schemas.providers.body import NO_ENTITY, NOT_AN_OBJECT, NOT_JSON
 from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Link, LinkWithdrawal, Record, WebhookDelivery
 from schemas.replays import HOME_KEY
+from streams.aside import FLOODED, Aside
 from streams.batching.records import BatchResult, DeadRecord, Output, StateReader
 from streams.batching.records import Record as KafkaRecord
 from streams.cases import CaseState, case, case_policy
@@ -82,17 +83,21 @@ class IntakeProcess:
         writes: dict[bytes, bytes | None] = {}
         outputs: list[Output] = []
         dead: list[DeadRecord] = []
+        flooded = 0
         for record in records:
             if record.topic == self._names.links and record.value is None:
                 continue  # compaction removed a link; what it did stays done
             key = record.key or b""
             try:
                 before = states.get(key) or _intake_state(found.get(key))
-                after, told = self._one(record, before)
+                aside = Aside(key, state, writes)
+                after, told = self._one(record, before, aside)
                 made = [self._output(one, record) for one in told]
                 if after is not before:
                     writes[key] = _encoder.encode(after)
                     states[key] = after
+                writes.update(aside.changes)
+                flooded += bool(aside.changes)
             except BadRecordError as error:
                 dead.append(DeadRecord(record.offset, UNDECODABLE, may_be_ours=True))
                 made = [self._undecodable(record, error)]
@@ -106,9 +111,9 @@ class IntakeProcess:
                 dead.append(DeadRecord(record.offset, FAILED, may_be_ours=True, detail=detail))
                 made = self._dead(record, self._rejected(record, detail))
             outputs += made
-        return BatchResult(outputs, writes, dead)
+        return BatchResult(outputs, writes, dead, {FLOODED: flooded})
 
-    def _one(self, record: KafkaRecord, before: IntakeState) -> tuple[IntakeState, list[Record]]:
+    def _one(self, record: KafkaRecord, before: IntakeState, aside: Aside) -> tuple[IntakeState, list[Record]]:
         if record.topic == self._names.links:
             link = _link_or_withdrawal(record.value or b"")
             if link.tenant not in self._policies:
@@ -124,7 +129,7 @@ class IntakeProcess:
             raise _RejectedError(KEY_MISMATCH, None, delivery=delivery)
         delivery = self._readable(delivery)
         try:
-            return intake(before, delivery, policy)
+            return intake(before, delivery, policy, aside)
         except QuarantineError as error:
             raise _RejectedError(error.reason, error.detail, delivery=delivery) from None
 
@@ -200,16 +205,20 @@ class CasesProcess:
         writes: dict[bytes, bytes | None] = {}
         outputs: list[Output] = []
         dead: list[DeadRecord] = []
+        flooded = 0
         for record in records:
             key = record.key or b""
             try:
                 before = states.get(key) or _case_state(found.get(key))
-                after, snapshot = self._one(record, before)
+                aside = Aside(key, state, writes)
+                after, snapshot = self._one(record, before, aside)
                 if snapshot is not None:
                     made = _output(self._names.cases, key, snapshot, record)
                     writes[key] = _encoder.encode(after)
                     states[key] = after
                     outputs.append(made)
+                    writes.update(aside.changes)
+                    flooded += bool(aside.changes)
                 continue
             except BadRecordError as error:
                 refused = DeadRecord(record.offset, UNDECODABLE, may_be_ours=True, detail=error.message)
@@ -224,9 +233,9 @@ class CasesProcess:
             dead.append(refused)
             letter = dead_letter("cases", refused.reason, record, detail=refused.detail)
             outputs.append(_output(self._names.dead_letters, record.key, letter, record))
-        return BatchResult(outputs, writes, dead)
+        return BatchResult(outputs, writes, dead, {FLOODED: flooded})
 
-    def _one(self, record: KafkaRecord, before: CaseState | None) -> tuple[CaseState, Case | None]:
+    def _one(self, record: KafkaRecord, before: CaseState | None, aside: Aside) -> tuple[CaseState, Case | None]:
         event = decode(record.value or b"", CaseEvent)
         if record.key != topics.case_key(event.tenant, event.case_id).encode():
             raise _RejectedError(KEY_MISMATCH, None)
@@ -236,7 +245,7 @@ class CasesProcess:
             kyc_always=policy.kyc_always if policy else False,
             case_id=event.case_id,
         )
-        return case(before, event, rules)
+        return case(before, event, rules, aside)
 
 
 def read_case_state(value: bytes) -> CaseState:
@@ -291,7 +300,10 @@ def _home_key(record: KafkaRecord) -> bytes | None:
     Its own, but for a copy that was rekeyed: what was told of the original lies under the original's key, and only within one
     partition does the newest verdict come last.
     """
-    return next((content for name, content in record.headers if name == HOME_KEY), record.key)
+    for name, content in record.headers:
+        if name == HOME_KEY:
+            return content
+    return record.key
 
 
 def _link_or_withdrawal(value: bytes) -> Link | LinkWithdrawal:
@@ -332,7 +344,9 @@ class _RejectedError(Exception):
 def _output(
     topic: str, key: bytes | None, record: Delivery | Event | CaseEvent | Case | DeadLetter, cause: KafkaRecord
 ) -> Output:
-    traceparent = next(
-        (value.decode("ascii", "ignore") for name, value in cause.headers if name == "traceparent" and value), None
-    )
+    traceparent = None
+    for name, value in cause.headers:
+        if name == "traceparent" and value:
+            traceparent = value.decode("ascii", "ignore")
+            break
     return Output(topic, key, encode(record), cloud_event_headers(record, traceparent=traceparent))

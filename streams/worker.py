@@ -23,13 +23,16 @@ from kybstream.settings import KafkaSettings, Settings
 from schemas.cloudevents import cloud_event_headers
 from schemas.codec import encode
 from schemas.topics import ALL_TOPICS, case_key
+from streams.aside import FIRST_KEY, is_aside
 from streams.batching import BatchApp, BatchTable, Observer, Output, Process, changelog_topic, run
 from streams.cases import expiry
 from streams.dead_letter_limit import Limited
+from streams.expiring import CaseRemains, IntakeRemains, told_again_within
 from streams.metrics import WorkerMetrics
 from streams.monitoring import monitored
 from streams.policy import policies
 from streams.processing import CasesProcess, IntakeProcess, TopicNames, read_case_state
+from streams.sweeping import Sweeping
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +49,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def build_app(settings: Settings, observer: Observer | None = None) -> tuple[BatchApp, BatchTable]:
+def build_app(settings: Settings, observer: Observer | None = None, clock: Clock = utc_now) -> tuple[BatchApp, BatchTable]:
     """The app with its two agents, and the table of cases that the timer looks through."""
     worker = settings.worker
     app = BatchApp(
@@ -68,11 +71,15 @@ def build_app(settings: Settings, observer: Observer | None = None) -> tuple[Bat
     names = TopicNames(settings.kafka.topic_prefix)
     rules = policies(settings)
     deliveries_and_links = app.batch_topic(names.raw, names.links)
-    intake = IntakeProcess(rules, names, body_decryptor(settings.encryption))
+    intakes = app.batch_table(INTAKE_TABLE)
+    intake = limited(INTAKE_TABLE, IntakeProcess(rules, names, body_decryptor(settings.encryption)))
+    intake = Sweeping(intake, intakes.scan, IntakeRemains(rules), clock)
     # Two topics: their order among each other may differ after a kill, so what was told must follow from what is remembered.
-    app.batch_agent(deliveries_and_links, app.batch_table(INTAKE_TABLE), limited(INTAKE_TABLE, intake), retells=True)
+    app.batch_agent(deliveries_and_links, intakes, intake, retells=True)
     cases = app.batch_table(CASES_TABLE)
-    app.batch_agent(app.batch_topic(names.case_events), cases, limited(CASES_TABLE, CasesProcess(rules, names)))
+    forgetful = CaseRemains(told_again_within(settings.kafka))
+    fold = Sweeping(limited(CASES_TABLE, CasesProcess(rules, names)), cases.scan, forgetful, clock, first=FIRST_KEY)
+    app.batch_agent(app.batch_topic(names.case_events), cases, fold)
     return app, cases
 
 
@@ -97,7 +104,7 @@ async def run_worker(
         settings: The whole configuration.
         stop: Set it for a graceful end: batches that began are finished and committed.
         ready: Called once when the state is complete and batches are processed.
-        clock: What time it is, for expiry.
+        clock: What time it is, for expiry, and so that nothing is forgotten because of a record from the future.
         leave: Ends the process at once, from another thread: see `streams.monitoring`.
 
     Raises:
@@ -112,7 +119,7 @@ async def run_worker(
         raise ConfigurationError("no [[tenants]] are configured", hint="kyb-stream.example.toml shows one.")
     await require_topics(settings.kafka, [settings.topic(topic.suffix) for topic in ALL_TOPICS])
     metrics = WorkerMetrics()
-    app, cases = build_app(settings, metrics)
+    app, cases = build_app(settings, metrics, clock)
     async with monitored(app, metrics, settings.worker, leave):
         timer = asyncio.create_task(_expire(app, cases, settings, clock, ready))
         timer.add_done_callback(lambda done: _crash_with(app, done))
@@ -153,7 +160,9 @@ def _crash_with(app: BatchApp, timer: asyncio.Task[None]) -> None:
 async def _expire_once(app: BatchApp, cases: BatchTable, topic: str, now: datetime) -> None:
     scanned = sent = unreadable = 0
     for partition in sorted(cases.owned_partitions()):
-        for _key, value in cases.scan(partition):
+        for key, value in cases.scan(partition):
+            if is_aside(key):
+                continue
             try:
                 event = expiry(read_case_state(value), now)
             except msgspec.MsgspecError:
@@ -161,8 +170,8 @@ async def _expire_once(app: BatchApp, cases: BatchTable, topic: str, now: dateti
                 event = None
                 unreadable += 1
             if event is not None:
-                key = case_key(event.tenant, event.case_id).encode()
-                await app.publish([Output(topic, key, encode(event), cloud_event_headers(event))])
+                target = case_key(event.tenant, event.case_id).encode()
+                await app.publish([Output(topic, target, encode(event), cloud_event_headers(event))])
                 sent += 1
             scanned += 1
             if scanned % _SCANNED_BETWEEN_YIELDS == 0:

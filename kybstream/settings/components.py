@@ -166,3 +166,28 @@ class SinkSettings(Section):
     flush_seconds: float = Field(default=0.25, gt=0, le=60, description="a record waits at most this long")
     flush_rows: int = Field(default=20_000, ge=1, le=1_000_000)
     flush_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
+    dead_letter_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="when more than this share of neighbouring records of a table cannot become rows, the sink stops instead "
+        "of dead-lettering them; 1 lets all pass",
+    )
+    dead_letter_window: int = Field(
+        default=100, ge=1, le=1_000_000, description="of how many neighbouring records that share is"
+    )
+    health_host: str = Field(default="127.0.0.1", description="address of `/healthz`, `/readyz` and `/metrics`")
+    health_port: Port | None = Field(default=None, description="their port; 0 picks a free one; without it there are none")
+    stalled_after_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="when nothing lands for so long though records wait, `/healthz` fails and all stacks are logged; the sink "
+        "goes on by itself when ClickHouse does",
+    )
+
+    @model_validator(mode="after")
+    def _stalls_outlast_flushes(self) -> Self:
+        if self.stalled_after_seconds < 2 * self.flush_seconds:
+            raise ValueError("stalled_after_seconds must be at least twice flush_seconds")
+        return self

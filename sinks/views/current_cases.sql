@@ -1,5 +1,5 @@
 -- Each case as it stands: the newest version of it. Cases that were merged into another one are left out.
--- The newest version is found in a subquery on the table's key, so that a filter on tenant or case_id reads little.
+-- Sorted by version alone, and cut by case: of the ways tried, the one that reads and sorts only the columns that are asked for.
 CREATE OR REPLACE VIEW ${database}.current_cases
 (
     tenant LowCardinality(String) COMMENT 'Owner of the case.',
@@ -32,9 +32,10 @@ AS SELECT
     tenant, case_id, version, match_state, kyb_status, kyc_status, outcome, services, subjects, expected_subjects,
     opened_at, opened_at_source, kyb_initiated_at, kyb_resolved_at, kyc_first_result_at, kyc_final_at, linked_at,
     closed_at, deadline_at, updated_at, placements, resubmissions, aml_alerts, anomalies, _inserted_at
-FROM ${database}.cases FINAL
-WHERE (tenant, case_id, version) IN (
-    SELECT tenant, case_id, max(version) FROM ${database}.cases GROUP BY tenant, case_id
+FROM (
+    SELECT * FROM ${database}.cases FINAL
+    ORDER BY version DESC
+    LIMIT 1 BY tenant, case_id
 )
-AND outcome != 'merged'
+WHERE outcome != 'merged'
 COMMENT 'Each case as it stands; merged ones left out.';

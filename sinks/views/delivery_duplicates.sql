@@ -12,6 +12,8 @@ CREATE OR REPLACE VIEW ${database}.delivery_duplicates
     repeated_events UInt64 COMMENT 'Events first delivered that day and source, and delivered again since.',
     span_p50_seconds Nullable(Float64) COMMENT 'Of repeated_events: first to last delivery, median; null when there are none.',
     span_p90_seconds Nullable(Float64) COMMENT 'The same, 90 % took no longer.',
+    span_p95_seconds Nullable(Float64) COMMENT 'The same, 95 % took no longer.',
+    span_p99_seconds Nullable(Float64) COMMENT 'The same, 99 % took no longer.',
     span_max_seconds Nullable(Float64) COMMENT 'The same, the longest.'
 )
 AS SELECT
@@ -23,6 +25,8 @@ AS SELECT
     ifNull(spans.events, 0) AS repeated_events,
     spans.p50 AS span_p50_seconds,
     spans.p90 AS span_p90_seconds,
+    spans.p95 AS span_p95_seconds,
+    spans.p99 AS span_p99_seconds,
     spans.longest AS span_max_seconds
 FROM (
     SELECT
@@ -40,6 +44,8 @@ LEFT JOIN (
         toNullable(count()) AS events,
         toNullable(round(quantileExactInclusive(0.5)(seconds), 6)) AS p50,
         toNullable(round(quantileExactInclusive(0.9)(seconds), 6)) AS p90,
+        toNullable(round(quantileExactInclusive(0.95)(seconds), 6)) AS p95,
+        toNullable(round(quantileExactInclusive(0.99)(seconds), 6)) AS p99,
         toNullable(max(seconds)) AS longest
     FROM (
         SELECT

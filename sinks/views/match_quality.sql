@@ -14,8 +14,10 @@ CREATE OR REPLACE VIEW ${database}.match_quality
     by_ambiguous UInt64 COMMENT 'With a KYC result whose subject registered links claim for several cases.',
     with_anomalies UInt64 COMMENT 'Cases with anything odd about them.',
     linked UInt64 COMMENT 'Cases linked by registration or token.',
-    time_to_link_p50_seconds Nullable(Float64) COMMENT 'Of linked: opening to first link, median; null when there are none.',
-    time_to_link_p90_seconds Nullable(Float64) COMMENT 'The same, 90 % took no longer.'
+    time_to_link_p50_seconds Nullable(Float64) COMMENT 'Opening to first link, of linked cases whose opening is not just embedded in an id: median; null when there are none.',
+    time_to_link_p90_seconds Nullable(Float64) COMMENT 'The same, 90 % took no longer.',
+    time_to_link_p95_seconds Nullable(Float64) COMMENT 'The same, 95 % took no longer.',
+    time_to_link_p99_seconds Nullable(Float64) COMMENT 'The same, 99 % took no longer.'
 )
 AS SELECT
     tenant, match_state, outcome,
@@ -28,13 +30,15 @@ AS SELECT
     countIf(has(placements, 'conflict')) AS by_conflict,
     countIf(has(placements, 'ambiguous')) AS by_ambiguous,
     countIf(notEmpty(anomalies)) AS with_anomalies,
-    count(link_seconds) AS linked,
+    count(linked_at) AS linked,
     round(quantileExactInclusiveOrNull(0.5)(link_seconds), 6) AS time_to_link_p50_seconds,
-    round(quantileExactInclusiveOrNull(0.9)(link_seconds), 6) AS time_to_link_p90_seconds
+    round(quantileExactInclusiveOrNull(0.9)(link_seconds), 6) AS time_to_link_p90_seconds,
+    round(quantileExactInclusiveOrNull(0.95)(link_seconds), 6) AS time_to_link_p95_seconds,
+    round(quantileExactInclusiveOrNull(0.99)(link_seconds), 6) AS time_to_link_p99_seconds
 FROM (
     SELECT
-        tenant, match_state, outcome, placements, anomalies,
-        dateDiff('microsecond', opened_at, linked_at) / 1e6 AS link_seconds
+        tenant, match_state, outcome, placements, anomalies, linked_at,
+        if(opened_at_source = 'id_embedded', NULL, dateDiff('microsecond', opened_at, linked_at) / 1e6) AS link_seconds
     FROM ${database}.current_cases
 )
 GROUP BY tenant, match_state, outcome

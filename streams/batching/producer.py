@@ -38,14 +38,14 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
         producer = self._ensure_producer()
         sent: list[tuple[int, Any]] = []
         builder = None
-        for key, value, timestamp_ms, headers in rows:
-            fields = {"timestamp": timestamp_ms, "key": key, "value": value, "headers": list(headers)}
+        for key, value, timestamp_ms, given in rows:
+            headers = given if isinstance(given, list) else list(given)  # aiokafka takes nothing else
             # A builder takes its first record whatever its size, so a new one never refuses.
-            if builder is None or builder.append(**fields) is None:
+            if builder is None or builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
                 if builder is not None:
                     sent.append(await self._submit(producer, builder, topic, partition))
                 builder = producer.create_batch()
-                builder.append(**fields)
+                builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
         if builder is not None:
             sent.append(await self._submit(producer, builder, topic, partition))
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -54,11 +54,15 @@ class DeadRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class BatchResult(msgspec.Struct, frozen=True):
-    """What a batch comes to: records to send, new values of keys (None deletes the key), and which records are dead letters."""
+    """What a batch comes to: records to send, new values of keys (None deletes the key), and which records are dead letters.
+
+    `counts` are numbers for whoever watches, by name; nothing follows from them.
+    """
 
     outputs: Sequence[Output] = ()
     writes: dict[bytes, bytes | None] = msgspec.field(default_factory=dict)
     dead: Sequence[DeadRecord] = ()
+    counts: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 class StateReader(Protocol):

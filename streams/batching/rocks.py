@@ -76,11 +76,11 @@ class RocksState:
             stored = self._partition(partition).get(OFFSET_KEY)
         return NO_OFFSET if stored is None else int(stored)
 
-    def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield all keys and values as they were when the scan began."""
+    def scan(self, partition: int, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield all keys and values as they were when the scan began; with `after`, greater keys only, in their order."""
         with self._disk(partition):
-            for key, value in self._partition(partition).items():
-                if key != OFFSET_KEY:
+            for key, value in self._partition(partition).items(from_key=after or None):
+                if key not in {OFFSET_KEY, after}:
                     yield key, value
 
     def size(self, partition: int) -> StateSize:

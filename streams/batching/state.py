@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -32,8 +34,8 @@ class PartitionedState(Protocol):
     def offset(self, partition: int) -> int:
         """Return the changelog offset the partition is complete up to, or `NO_OFFSET`."""
 
-    def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield all keys and values as they were when the scan began."""
+    def scan(self, partition: int, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield all keys and values as they were when the scan began; with `after`, greater keys only, in their order."""
 
     def size(self, partition: int) -> StateSize:
         """Return about how large the partition's state is; costs next to nothing."""
@@ -54,6 +56,7 @@ class MemoryState:
     def __init__(self) -> None:
         self._values: dict[int, dict[bytes, bytes]] = {}
         self._offsets: dict[int, int] = {}
+        self._ordered: dict[int, list[bytes]] = {}
 
     def get_many(self, partition: int, keys: Collection[bytes]) -> dict[bytes, bytes]:
         """Return the values of those of `keys` that exist."""
@@ -74,9 +77,19 @@ class MemoryState:
         """Return the changelog offset the partition is complete up to, or `NO_OFFSET`."""
         return self._offsets.get(partition, NO_OFFSET)
 
-    def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield all keys and values as they were when the scan began."""
-        return iter(tuple(self._values.get(partition, {}).items()))
+    def scan(self, partition: int, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield all keys and values as they were when the scan began; with `after`, greater keys only, in their order.
+
+        Keys are put in order when a scan begins without `after`, and those that follow on it go by that order: they do not see
+        keys that are newer.
+        """
+        values = self._values.get(partition, {})
+        if not after:
+            self._ordered[partition] = sorted(values)
+            return iter([(key, values[key]) for key in self._ordered[partition]])
+        keys = self._ordered.get(partition) or sorted(values)
+        start = bisect_right(keys, after)
+        return ((key, values[key]) for key in islice(keys, start, None) if key in values)
 
     def size(self, partition: int) -> StateSize:
         """Return the number of keys."""
@@ -90,11 +103,13 @@ class MemoryState:
         """Forget the partition."""
         self._values.pop(partition, None)
         self._offsets.pop(partition, None)
+        self._ordered.pop(partition, None)
 
     def close(self) -> None:
         """Forget all."""
         self._values.clear()
         self._offsets.clear()
+        self._ordered.clear()
 
 
 def open_state(store: str, folder: Path) -> PartitionedState:

@@ -57,8 +57,8 @@ class BatchTable(faust.Table):  # type: ignore[misc] # Faust publishes no types
             return frozenset()
         return frozenset(store.recovered)
 
-    def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the keys and values of an owned partition, as they were when the scan began.
+    def scan(self, partition: int, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield the keys and values of an owned partition, as they were when the scan began; with `after`, greater keys only.
 
         It ends early when the partition is lost meanwhile. It does not yield to the event loop: a caller with much to look
         at does so itself, between items.
@@ -66,7 +66,7 @@ class BatchTable(faust.Table):  # type: ignore[misc] # Faust publishes no types
         store = self._store_now()
         if store is None or partition not in self.owned_partitions():
             return
-        for item in store.local.scan(partition):
+        for item in store.local.scan(partition, after):
             if partition not in self.owned_partitions():
                 return
             yield item

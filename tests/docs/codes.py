@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.providers import body, kyb
-from streams import fold, folding, intake, linking, processing
+from streams import flood, fold, folding, intake, linking, processing
 
 DEAD_LETTER_REASONS = {
     body.NOT_JSON: "stage intake: the body is not UTF-8, not JSON, nested too deeply, or cut off",
@@ -20,6 +20,7 @@ DEAD_LETTER_REASONS = {
     "unknown_schema": "stage sink: no kept schema has the fingerprint",
     "wrong_record": "stage sink: a record of another kind than the topic's",
     "bad_body": "stage sink: the bytes do not fit their schema",
+    "rejected_by_clickhouse": "stage sink: ClickHouse takes its neighbours, but not this record; `detail` has its error",
 }
 
 PLACEMENTS = {
@@ -40,6 +41,7 @@ ANOMALIES = {
     folding.CLOSED_AFTER_EXPIRY: "the case was completed or rejected after it had expired",
     fold.MORE_SUBJECTS_THAN_EXPECTED: "more persons are on the case than its newest registration said",
     folding.LINK_WITHDRAWN: "a registered link to the case was withdrawn, and nothing else names its person for the case",
+    flood.EVENT_FLOOD: "so many alike events, or callbacks of one person, that not all are kept one by one",
     linking.TOKEN_DISAGREES_WITH_LINK: "a callback's token names another case than the registered link; the link decided",
     kyb.LINK_SERVICE_ID_MISMATCH: "the `service_id` in a KYB body's `link` is not the body's; the body's counted",
 }

@@ -28,6 +28,7 @@ WITH_THE_TUTORIALS_STACK = (
     "docs/how-to/register-links.md",
     "docs/how-to/consume-topics.md",
     "docs/how-to/account-for-deliveries.md",
+    "docs/how-to/analyse-latency.md",
     "docs/how-to/dead-letters.md",
     "docs/how-to/troubleshoot.md",
     "README.md",  # starts the stack with the very same lines

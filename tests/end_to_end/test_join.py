@@ -173,7 +173,7 @@ async def test_case_latency_is_from_opening_to_closing(stack: RunningStack, case
     assert sorted(str(row["part"]) for row in shown) == ["case", "kyb", "service"]
     low, high = sorted(seconds)[1:3]
     for row in shown:
-        assert (row["tenant"], row["cases"], row["opened_by_event"]) == ("acme", 4, 4)
+        assert (row["tenant"], row["opened_at_source"], row["cases"]) == ("acme", "event", 4)
         assert row["mean_seconds"] == pytest.approx(sum(seconds) / 4, abs=2e-6)
         assert row["p50_seconds"] == pytest.approx((low + high) / 2, abs=2e-6)
         assert row["p99_seconds"] == pytest.approx(max(seconds) - 0.03 * (max(seconds) - high), abs=2e-6)

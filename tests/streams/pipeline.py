@@ -13,6 +13,7 @@ from schemas.codec import decode, decode_any, encode
 from schemas.providers.identity import identify_bytes
 from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Link, LinkWithdrawal, Record, WebhookDelivery
 from schemas.topics import case_key, entity_key, keyless
+from streams.aside import Aside
 from streams.batching.records import Output
 from streams.batching.records import Record as KafkaRecord
 from streams.policy import TenantPolicy
@@ -47,6 +48,11 @@ class DictState:
                 self.values.pop(key, None)
             else:
                 self.values[key] = value
+
+
+def nothing_aside() -> Aside:
+    """What lies beside a key with few events."""
+    return Aside(b"acme/some", DictState(), {})
 
 
 def as_record(topic: str, key: str | bytes | None, value: bytes | None, offset: int = 0) -> KafkaRecord:

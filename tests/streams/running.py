@@ -22,7 +22,7 @@ from kybstream.settings import Settings
 from schemas.codec import encode
 from schemas.topics import ALL_TOPICS, RAW
 from streams.batching.records import Record as KafkaRecord
-from streams.worker import changelog_topics, run_worker
+from streams.worker import Clock, changelog_topics, run_worker, utc_now
 from tests.streams.pipeline import Door, as_record, kyb_body
 from tests.support.waiting import wait_until
 
@@ -127,10 +127,10 @@ def write_config(settings: Settings, folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def running_worker(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+async def running_worker(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[asyncio.Task[None]]:
     """The worker in this process, from when it is ready; it is stopped at the end, which raises what it raised."""
     stop, ready = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(run_worker(settings, stop=stop, ready=ready.set))
+    task = asyncio.create_task(run_worker(settings, stop=stop, ready=ready.set, clock=clock))
     try:
         await wait_until(lambda: ready.is_set() or task.done(), READY_SECONDS, "the worker is ready")
         yield task

@@ -8,7 +8,7 @@ from kybstream.ids import from_micros
 from schemas.records import Case, CaseEvent
 from streams.cases import CaseState, case, case_policy, expiry
 from streams.facts import CasePolicy
-from tests.streams.pipeline import SERVICE_ID, START
+from tests.streams.pipeline import SERVICE_ID, START, nothing_aside
 
 DAY = timedelta(days=1)
 POLICY = CasePolicy(deadline=90 * DAY)
@@ -42,7 +42,7 @@ def run(*events: CaseEvent, policy: CasePolicy = POLICY) -> tuple[CaseState, Cas
     """State and snapshot after these events."""
     state, snapshot = None, None
     for one in events:
-        state, snapshot = case(state, one, policy)
+        state, snapshot = case(state, one, policy, nothing_aside())
     assert state is not None
     assert snapshot is not None
     return state, snapshot

@@ -49,7 +49,7 @@ def test_a_delivery_whose_processing_fails_is_quarantined_and_its_neighbours_go_
     """The dead letter holds it whole, and of the exception its class and place: never its text, which may quote the body."""
     door = Door()
     deliveries = [door.delivery(kyb_body(status=status)) for status in ("pending", "resolved", "pending")]
-    failing(monkeypatch, "intake", lambda _state, delivery, _policy: delivery.delivery_id == deliveries[1].delivery_id)
+    failing(monkeypatch, "intake", lambda _state, delivery, *_: delivery.delivery_id == deliveries[1].delivery_id)
     result = IntakeProcess(POLICIES, NAMES)(0, [door.record(each) for each in deliveries], DictState())
     told = Told(list(result.outputs))
     assert [verdict.verdict for verdict in told.deliveries] == ["new", "quarantined", "duplicate"]
@@ -74,7 +74,7 @@ def test_a_case_event_whose_processing_fails_leaves_the_case_as_it_was(monkeypat
     """The next event of the same case is folded as if the failed one had not come."""
     events = [CaseEvent(event_id=f"e{at}", tenant="acme", case_id=SERVICE_ID, received_at=START, kind="kyb") for at in range(3)]
     records = [as_record(NAMES.case_events, entity_key("acme", SERVICE_ID), encode(each)) for each in events]
-    failing(monkeypatch, "case", lambda _state, event, _policy: event.event_id == "e1")
+    failing(monkeypatch, "case", lambda _state, event, *_: event.event_id == "e1")
     result = CasesProcess(POLICIES, NAMES)(0, records, DictState())
     assert [output.topic for output in result.outputs] == [NAMES.cases, NAMES.dead_letters, NAMES.cases]
     letter = decode(result.outputs[1].value or b"", DeadLetter)

@@ -15,7 +15,7 @@ from streams.policy import TenantPolicy
 from streams.processing import CasesProcess
 from tests.streams.histories import DEADLINE, TENANT, histories
 from tests.streams.model import Rules, expected_case
-from tests.streams.pipeline import NAMES, DictState, as_record
+from tests.streams.pipeline import NAMES, DictState, as_record, nothing_aside
 
 
 def expected(events: Sequence[CaseEvent], *, kyc_always: bool) -> Case:
@@ -44,7 +44,7 @@ def test_every_arrival_order_with_repeats_ends_in_the_snapshot_of_the_rules(
     versions: list[int] = []
     for number, event in enumerate(arrivals):
         known = event.event_id in {before.event_id for before in arrivals[:number]}
-        state, snapshot = case(state, event, policy)
+        state, snapshot = case(state, event, policy, nothing_aside())
         if known:
             assert snapshot is None
         else:

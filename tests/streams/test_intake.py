@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kybstream.privacy import make_case_token
 from streams.intake import QuarantineError, intake
 from streams.intake_state import IntakeState
-from tests.streams.pipeline import NAMES, POLICIES, SERVICE_ID, TOKEN_KEY, Door, kyb_body, kyc_body, run_intake
+from tests.streams.pipeline import NAMES, POLICIES, SERVICE_ID, TOKEN_KEY, Door, kyb_body, kyc_body, nothing_aside, run_intake
 
 HOUR, MINUTE, MICROSECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(microseconds=1)
 
@@ -88,18 +88,19 @@ def test_a_delivery_judged_again_after_its_window_is_judged_as_it_was() -> None:
     deliveries = [door.delivery(alert, after=after) for after in (timedelta(0), 5 * MINUTE, 60 * MINUTE, 61 * MINUTE)]
     state, first = IntakeState(), []
     for delivery in deliveries:
-        state, told = intake(state, delivery, policy)
+        state, told = intake(state, delivery, policy, nothing_aside())
         first.append(told)
     for delivery, told in zip(deliveries, first, strict=True):
-        assert intake(state, delivery, policy)[1] == told
+        assert intake(state, delivery, policy, nothing_aside())[1] == told
 
 
 def test_state_is_let_go_after_the_window_and_the_time_a_replay_may_reach_back() -> None:
     """What nothing can repeat and no crash can bring back is forgotten when the entity is heard of again."""
     door, policy = Door(), POLICIES["acme"]
-    state, _ = intake(IntakeState(), door.delivery(kyb_body()), policy)
-    kept, _ = intake(state, door.delivery(kyb_body(status="resolved"), after=(72 + 7 * 24) * HOUR), policy)
-    gone, _ = intake(state, door.delivery(kyb_body(status="resolved"), after=(72 + 7 * 24) * HOUR + MICROSECOND), policy)
+    state, _ = intake(IntakeState(), door.delivery(kyb_body()), policy, nothing_aside())
+    kept, _ = intake(state, door.delivery(kyb_body(status="resolved"), after=(72 + 7 * 24) * HOUR), policy, nothing_aside())
+    later = door.delivery(kyb_body(status="resolved"), after=(72 + 7 * 24) * HOUR + MICROSECOND)
+    gone, _ = intake(state, later, policy, nothing_aside())
     assert (len(kept.seen), len(gone.seen)) == (2, 1)
 
 
@@ -163,7 +164,7 @@ def test_no_body_stops_the_intake(body: dict[str, object], *, is_kyc: bool) -> N
     delivery = Door().delivery(raw, source_kind=kind)
     reason = None
     try:
-        intake(IntakeState(), delivery, POLICIES["acme"])
+        intake(IntakeState(), delivery, POLICIES["acme"], nothing_aside())
     except QuarantineError as error:
         reason = error.reason
     assert reason in {None, "no_entity", "entity_mismatch"}

@@ -24,6 +24,7 @@ from tests.streams.pipeline import (
     kyb_body,
     kyc_body,
     link_record,
+    nothing_aside,
     run_intake,
 )
 
@@ -182,7 +183,7 @@ def test_the_intake_alone_never_takes_a_cipher_for_json() -> None:
     """The state machine refuses an encrypted body by its mark."""
     delivery = Door().delivery(kyb_body(), body_key_id="k1/acme/2026-03-01")
     with pytest.raises(QuarantineError) as refused:
-        intake(IntakeState(), delivery, POLICIES["acme"])
+        intake(IntakeState(), delivery, POLICIES["acme"], nothing_aside())
     assert refused.value.reason == "encrypted"
 
 

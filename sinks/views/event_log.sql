@@ -1,0 +1,81 @@
+-- What happened in each case, for process mining: an event log with the attribute names of XES (IEEE 1849). One row for each
+-- service that a KYB event covers, one for each KYC result and for any other event; and rows of our own for what follows from
+-- them: linked, completed, rejected, expired. No personal data: persons are pseudonyms.
+-- Events of a provisional case are under the case that it was merged into. Sort by case:concept:name, time:timestamp and
+-- tie_rank. Two tenants can have a case of the same name: export one tenant, or take case:tenant along.
+CREATE OR REPLACE VIEW ${database}.event_log
+(
+    `case:concept:name` String COMMENT 'The case.',
+    `concept:name` String COMMENT 'The activity: the KYB service; kyc_result and its status; the type of any other event; linked, completed, rejected or expired of the case.',
+    `time:timestamp` DateTime64(6, 'UTC') COMMENT 'Receipt; of linked the first link by registration or token, of expired the deadline.',
+    `lifecycle:transition` LowCardinality(String) COMMENT 'start: a service was initiated. complete: it was resolved, or the activity is a moment. ate_abort: the case expired. unknown: the event says neither.',
+    `org:resource` LowCardinality(String) COMMENT 'Who did it: the source of the event; kyb-stream for linked, completed, rejected and expired.',
+    `case:tenant` LowCardinality(String) COMMENT 'Owner of the case.',
+    tie_rank UInt8 COMMENT 'Order of rows of one case and time: 0 linked, 1 events, 2 the end of the case.',
+    event_id String COMMENT 'As in events; empty for linked, completed, rejected and expired.',
+    type LowCardinality(String) COMMENT 'As in events; case for linked, completed, rejected and expired.',
+    status LowCardinality(String) COMMENT 'As in events; empty when there is none.',
+    subject String COMMENT 'KYC: pseudonym of the person; empty otherwise.',
+    kyc_level LowCardinality(String) COMMENT 'KYC; empty otherwise.',
+    placement LowCardinality(String) COMMENT 'As in events; empty for linked, completed, rejected and expired.'
+)
+AS SELECT
+    if(empty(merged.into), happened.case_id, merged.into) AS `case:concept:name`,
+    happened.activity AS `concept:name`,
+    happened.received_at AS `time:timestamp`,
+    happened.transition AS `lifecycle:transition`,
+    happened.source AS `org:resource`,
+    happened.tenant AS `case:tenant`,
+    1 AS tie_rank,
+    happened.event_id AS event_id,
+    happened.event_type AS type,
+    happened.event_status AS status,
+    happened.person AS subject,
+    happened.level AS kyc_level,
+    happened.placement AS placement
+FROM (
+    SELECT
+        tenant, case_id, received_at, source, event_id, placement,
+        toString(type) AS event_type,
+        ifNull(toString(status), '') AS event_status,
+        ifNull(subject, '') AS person,
+        ifNull(toString(kyc_level), '') AS level,
+        event_type IN ('service_initiated', 'service_resolved', 'document_purchase_request') AND notEmpty(services) AS of_services,
+        arrayJoin(multiIf(
+            of_services, arrayMap(one -> toString(one), services),
+            event_type = 'kyc_result', [concat(
+                'kyc_result ',
+                if(event_status IN ('success', 'permanent_rejection', 'temporary_rejection'), event_status, 'unknown')
+            )],
+            [event_type]
+        )) AS activity,
+        multiIf(
+            event_type IN ('kyc_result', 'ongoing_aml_webhook'), 'complete',
+            event_type = 'service_initiated', 'start',
+            event_type = 'service_resolved' AND event_status = 'resolved', 'complete',
+            event_type = 'document_purchase_request' AND event_status = 'resolved' AND activity = 'documents', 'complete',
+            'unknown'
+        ) AS transition
+    FROM ${database}.events FINAL
+) AS happened
+LEFT JOIN (
+    SELECT tenant, case_id, argMax(ifNull(merged_into, ''), version) AS into
+    FROM ${database}.cases
+    GROUP BY tenant, case_id
+    HAVING argMax(outcome, version) = 'merged'
+) AS merged ON merged.tenant = happened.tenant AND merged.case_id = happened.case_id
+UNION ALL
+SELECT
+    case_id, step.1, assumeNotNull(step.2), step.3, 'kyb-stream', tenant, step.4, '', 'case', '', '', '', ''
+FROM (
+    SELECT
+        tenant, case_id,
+        arrayJoin([
+            ('linked', linked_at, 'complete', 0),
+            (toString(outcome), closed_at, 'complete', 2),
+            ('expired', if(outcome = 'expired', toNullable(deadline_at), NULL), 'ate_abort', 2)
+        ]) AS step
+    FROM ${database}.current_cases
+)
+WHERE step.2 IS NOT NULL
+COMMENT 'What happened in each case, with the attribute names of XES.';
