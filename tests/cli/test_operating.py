@@ -20,7 +20,7 @@ from tests.end_to_end.bodies import kyb, send
 from tests.support.stack import Background, RunningStack, kyb_stream
 from tests.support.waiting import wait_until
 
-TOPICS_AND_CHANGELOGS = 10
+TOPICS_AND_CHANGELOGS = 11
 
 
 @pytest.mark.stack

@@ -26,6 +26,11 @@ from tests.support.waiting import wait_until
 PAGE = ROOT / "docs" / "how-to" / "consume-topics.md"
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 LONGEST = 40
+# What is started in the background of a shell ignores Ctrl-C, and so would the example.
+_RUN = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_path('consume_cases.py', run_name='__main__')"
+)
 
 
 def example() -> str:
@@ -65,9 +70,9 @@ class Reader:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        """The example while it runs; Ctrl-C ends it."""
+        """The example while it runs; Ctrl-C ends it, or else it is killed."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "consume_cases.py", self.kafka.bootstrap_servers, self.kafka.topic_prefix + CASES, "avro",
+            sys.executable, "-I", "-c", _RUN, self.kafka.bootstrap_servers, self.kafka.topic_prefix + CASES, "avro",
             str(self.file), cwd=self._folder, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
@@ -75,7 +80,11 @@ class Reader:
         finally:
             if process.returncode is None:
                 process.send_signal(signal.SIGINT)
-            await asyncio.wait_for(process.communicate(), 20)
+            try:
+                await asyncio.wait_for(process.communicate(), 20)
+            except TimeoutError:
+                process.kill()
+                raise
 
     def kept(self) -> set[tuple[str, str, int, str]]:
         """What is in its database."""
