@@ -11,10 +11,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from bench.tables import DictTable
 from kybstream.encryption import BodyDecryptor, BodyEncryptor
 from kybstream.privacy import Pseudonymiser
 from schemas.cloudevents import cloud_event_headers
@@ -35,19 +36,6 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = TopicNames("kyb.")
 POLICIES = {"acme": TenantPolicy(Pseudonymiser(b"k" * 32), (b"t" * 32,))}
 PAYLOAD = Path(__file__).parent.parent / "tests/fixtures/kyb/01_business_information_service_initiated.json"
-
-
-class _State:
-    """A table that is a dictionary."""
-
-    def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
-
-    def get_many(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        return {key: self.values[key] for key in keys if key in self.values}
-
-    def write(self, writes: Mapping[bytes, bytes | None]) -> None:
-        self.values.update({key: value for key, value in writes.items() if value is not None})
 
 
 def raw_records(encryptor: BodyEncryptor) -> list[KafkaRecord]:
@@ -76,7 +64,7 @@ def raw_records(encryptor: BodyEncryptor) -> list[KafkaRecord]:
 
 def through(process: Process, records: Sequence[KafkaRecord]) -> list[Output]:
     """All outputs of the records, in batches, beginning without state."""
-    state = _State()
+    state = DictTable()
     outputs: list[Output] = []
     for first in range(0, len(records), BATCH):
         result = process(0, records[first : first + BATCH], state)

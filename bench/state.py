@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import rocksdict
 from aiokafka import AIOKafkaProducer
 
+from bench.tables import DictTable
 from deploy.embedded.apache_kafka import KafkaNode
 from deploy.embedded.ports import free_port
 from kybstream.errors import KybStreamError, RunError
@@ -59,22 +60,9 @@ Entries = dict[str, dict[bytes, bytes]]
 """Keys and values by table."""
 
 
-class _State:
-    """A table that is a dictionary."""
-
-    def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
-
-    def get_many(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        return {key: self.values[key] for key in keys if key in self.values}
-
-    def write(self, writes: Mapping[bytes, bytes | None]) -> None:
-        self.values.update({key: value for key, value in writes.items() if value is not None})
-
-
 def typical_case() -> Entries:
     """What the tables hold of one case after its seven deliveries and its link."""
-    intake, cases = _State(), _State()
+    intake, cases = DictTable(), DictTable()
     process, fold = IntakeProcess(POLICIES, NAMES), CasesProcess(POLICIES, NAMES)
     for record in _records():
         result = process(0, [record], intake)

@@ -49,10 +49,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def build_app(settings: Settings, observer: Observer | None = None, clock: Clock = utc_now) -> tuple[BatchApp, BatchTable]:
-    """The app with its two agents, and the table of cases that the timer looks through."""
+def new_app(settings: Settings, observer: Observer | None = None) -> BatchApp:
+    """An app of this worker's settings, without agents."""
     worker = settings.worker
-    app = BatchApp(
+    return BatchApp(
         worker.group,
         broker=settings.kafka.bootstrap_servers,
         datadir=Path(worker.data_dir),
@@ -64,6 +64,12 @@ def build_app(settings: Settings, observer: Observer | None = None, clock: Clock
         settings=_security(settings.kafka),
         observer=observer,
     )
+
+
+def build_app(settings: Settings, observer: Observer | None = None, clock: Clock = utc_now) -> tuple[BatchApp, BatchTable]:
+    """The app with its two agents, and the table of cases that the timer looks through."""
+    worker = settings.worker
+    app = new_app(settings, observer)
 
     def limited(agent: str, process: Process) -> Process:
         return Limited(agent, process, share=worker.dead_letter_share, window=worker.dead_letter_window)

@@ -20,10 +20,11 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.door.servers import KINDS, SECRET, Kind, running
+from bench.door.servers import KINDS, SECRET, Kind, Server, running
 from bench.door.wrk import Load, require_wrk, run_wrk, signed_bodies
 from deploy.embedded.apache_kafka import KafkaNode
 from deploy.embedded.ports import free_port
@@ -35,7 +36,9 @@ from schemas.topics import ALL_TOPICS
 CONNECTIONS = (32, 64, 128)
 PACED_CONNECTIONS = 64
 PACED_SHARE = 0.8
+TRIES = 5
 WARM_UP_SECONDS = 2.0
+WARM_UP_CONNECTIONS = 64
 _AUTHENTIC = KINDS[-1]
 
 
@@ -62,47 +65,52 @@ class Bench:
         self._seconds = seconds
         self._bodies = signed_bodies(SECRET.encode())
 
-    def measure(self, kind: Kind, processes: int, connections: tuple[int, ...]) -> dict[int, Measured]:
+    async def measure(self, kind: Kind, processes: int, connections: Sequence[int]) -> dict[int, Measured]:
         """One start of a server, and one run for each number of connections.
 
         Raises:
             RunError: It does not start, or it answered a request with anything but 2xx.
         """
         found = {}
-        with running(kind, self._scratch, processes, self._bootstrap) as server:
-            run_wrk(server.url, self._bodies, self._scratch, connections=64, seconds=WARM_UP_SECONDS)
+        async with running(kind, self._scratch, processes, self._bootstrap) as server:
+            await self._load(server, WARM_UP_CONNECTIONS, WARM_UP_SECONDS)
             for each in connections:
                 before = server.cpu_seconds()
-                load = run_wrk(server.url, self._bodies, self._scratch, connections=each, seconds=self._seconds)
+                load = await self._load(server, each)
                 spent = server.cpu_seconds() - before
                 _require_clean(load, kind)
                 found[each] = Measured(load, spent / (load.per_second * self._seconds) * 1e6)
         return found
 
-    def paced(self, kind: Kind, processes: int) -> tuple[float, Load]:
+    async def paced(self, kind: Kind, processes: int) -> tuple[float, Load]:
         """(The share of its highest rate that was reached, what was seen) when requests come at random moments.
 
         The pause between requests is found by trying: wrk knows pauses, not rates.
         """
-        with running(kind, self._scratch, processes, self._bootstrap) as server:
-            run_wrk(server.url, self._bodies, self._scratch, connections=64, seconds=WARM_UP_SECONDS)
-            most = run_wrk(server.url, self._bodies, self._scratch, connections=64, seconds=self._seconds).per_second
+        async with running(kind, self._scratch, processes, self._bootstrap) as server:
+            await self._load(server, PACED_CONNECTIONS, WARM_UP_SECONDS)
+            most = (await self._load(server, PACED_CONNECTIONS)).per_second
             wanted = most * PACED_SHARE
             pause_ms = 2.0
-            for attempt in range(6):
-                last = attempt == 5  # noqa: PLR2004 - five to find the pause, the sixth counts
-                load = run_wrk(
-                    server.url,
-                    self._bodies,
-                    self._scratch,
-                    connections=PACED_CONNECTIONS,
-                    seconds=self._seconds if last else 2.0,
-                    pause_ms=pause_ms,
-                )
+            for _ in range(TRIES):
+                tried = await self._load(server, PACED_CONNECTIONS, WARM_UP_SECONDS, pause_ms)
                 # A connection's round is its pause and the answer: what is missing to the wanted rate is pause.
-                pause_ms = max(0.1, pause_ms + (PACED_CONNECTIONS / wanted - PACED_CONNECTIONS / load.per_second) * 1e3)
+                missing_ms = (PACED_CONNECTIONS / wanted - PACED_CONNECTIONS / tried.per_second) * 1e3
+                pause_ms = max(0.1, pause_ms + missing_ms)
+            load = await self._load(server, PACED_CONNECTIONS, pause_ms=pause_ms)
             _require_clean(load, kind)
             return load.per_second / most, load
+
+    async def _load(self, server: Server, connections: int, seconds: float | None = None, pause_ms: float = 0.0) -> Load:
+        return await asyncio.to_thread(
+            run_wrk,
+            server.url,
+            self._bodies,
+            self._scratch,
+            connections=connections,
+            seconds=seconds or self._seconds,
+            pause_ms=pause_ms,
+        )
 
 
 def _require_clean(load: Load, kind: Kind) -> None:
@@ -138,18 +146,18 @@ async def _run(options: argparse.Namespace, scratch: Path) -> None:
         await ensure_topics(kafka, {kafka.topic_prefix + topic.suffix: topic.config(kafka) for topic in ALL_TOPICS})
         bench = Bench(node.bootstrap_servers, scratch, options.seconds)
         print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, one Apache Kafka node beside")
-        await asyncio.to_thread(_report, bench, options)
+        await _report(bench, options)
     finally:
         await node.kill()
 
 
-def _report(bench: Bench, options: argparse.Namespace) -> None:
+async def _report(bench: Bench, options: argparse.Namespace) -> None:
     kinds = [kind for kind in KINDS if kind.letter in options.kinds]
     for processes in options.processes:
         found: dict[tuple[Kind, int], list[Measured]] = defaultdict(list)
         for _ in range(options.rounds):
             for kind in kinds:
-                for connections, measured in bench.measure(kind, processes, tuple(options.connections)).items():
+                for connections, measured in (await bench.measure(kind, processes, options.connections)).items():
                     found[kind, connections].append(measured)
         print(f"\n{processes} process{'es' if processes > 1 else ''}")
         print("| | connections | req/s | of (a) | CPU us/req | p50 ms | p99 ms | p99.9 ms |\n| --- " + "| --- " * 7 + "|")
@@ -159,7 +167,7 @@ def _report(bench: Bench, options: argparse.Namespace) -> None:
                 print(_line(kind, connections, found[kind, connections], limit))
     if not options.no_paced:
         for processes in options.processes:
-            share, load = bench.paced(_AUTHENTIC, processes)
+            share, load = await bench.paced(_AUTHENTIC, processes)
             print(
                 f"\n(c) {processes} process(es), random moments, {load.per_second:,.0f} req/s = {share:.0%} of its highest: "
                 f"p50 {load.p50:.1f}, p99 {load.p99:.1f}, p99.9 {load.p999:.1f} ms"

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import base64
 import secrets
-import signal
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from urllib.error import URLError
 
+import aiohttp
 import psutil
 
 from deploy.embedded.ports import free_port
-from kybstream.errors import RunError
+from deploy.embedded.supervisor import Child, Supervisor
 
 HOST = "127.0.0.1"
 TOKEN = secrets.token_urlsafe(24)
 SECRET = secrets.token_hex(16)
-_START_SECONDS = 30.0
-_STOP_SECONDS = 20.0
 
 _SETTINGS = """
 [kafka]
@@ -110,8 +105,8 @@ KINDS = (
 )
 
 
-@contextmanager
-def running(kind: Kind, scratch: Path, processes: int, bootstrap: str) -> Iterator[Server]:
+@asynccontextmanager
+async def running(kind: Kind, scratch: Path, processes: int, bootstrap: str) -> AsyncIterator[Server]:
     """Starts it, waits until it answers, and ends it afterwards.
 
     Raises:
@@ -120,33 +115,26 @@ def running(kind: Kind, scratch: Path, processes: int, bootstrap: str) -> Iterat
     folder = scratch / f"{kind.letter.strip(chr(39))}-{processes}-{secrets.token_hex(3)}"
     folder.mkdir()
     port = free_port()
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(kind.command(folder, port, processes, bootstrap), stdout=log, stderr=log)
-        try:
-            _wait_ready(process, f"http://{HOST}:{port}/readyz", folder / "log")
-            yield Server(f"http://{HOST}:{port}/webhooks/kyb/{TOKEN}", psutil.Process(process.pid))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    child = Child(
+        name=kind.name,
+        argv=kind.command(folder, port, processes, bootstrap),
+        ready=partial(_is_ready, f"http://{HOST}:{port}/readyz"),
+        log_path=folder / "log",
+        ready_seconds=30.0,
+    )
+    async with Supervisor() as supervisor:
+        await supervisor.start(child)
+        yield Server(f"http://{HOST}:{port}/webhooks/kyb/{TOKEN}", psutil.Process(supervisor.pids[kind.name]))
 
 
-def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
+async def _is_ready(url: str) -> bool:
+    """A bare server sends back the empty body that it was sent; an ingress that only spools says that it is degraded."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
         try:
-            with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - http, and ours
-                if answer.read() in {b"ready", b""}:
-                    return
-        except (URLError, OSError):
-            pass
-        if process.poll() is not None:
-            break
-        time.sleep(0.1)
-    raise RunError(f"the server did not start: {log.read_text(errors='replace')[-300:]}")
+            async with session.get(url) as answer:
+                return await answer.read() in {b"ready", b""}
+        except (aiohttp.ClientError, TimeoutError):
+            return False
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

@@ -18,7 +18,7 @@ from kybstream.cli.running import run_component
 from kybstream.settings import Settings, load_settings
 from streams.batching import BatchApp, BatchResult, Output, Record, StateReader, run
 from streams.metrics import WorkerMetrics
-from streams.worker import TABLES, build_app
+from streams.worker import TABLES, build_app, new_app
 
 
 class _Identified(msgspec.Struct):
@@ -53,16 +53,7 @@ class Deduplicate:
 
 def deduplicating(settings: Settings, source: str, target: str) -> BatchApp:
     """An app whose one agent deduplicates, made as `streams.worker` makes its own."""
-    worker = settings.worker
-    app = BatchApp(
-        worker.group,
-        broker=settings.kafka.bootstrap_servers,
-        datadir=Path(worker.data_dir),
-        store="rocksdb://" if worker.store == "rocksdb" else "memory://",
-        partitions=settings.kafka.partitions,
-        commit_interval=worker.commit_interval_seconds,
-        observer=WorkerMetrics(),
-    )
+    app = new_app(settings, WorkerMetrics())
     app.batch_agent(app.batch_topic(source), app.batch_table("seen"), Deduplicate(target))
     return app
 

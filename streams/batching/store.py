@@ -102,7 +102,7 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
 
     def apply_changelog_batch(self, batch: Any, to_key: Any, to_value: Any) -> None:
         """Refuse: `BatchTable` applies whole record batches itself."""
-        raise NotImplementedError
+        raise NotImplementedError("changelogs are applied by BatchTable")
 
     def reset_state(self) -> None:
         """Remove the local state; Faust's `reset` command calls this."""
@@ -111,8 +111,8 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
 
     async def backup_partition(self, *_args: object, **_kwargs: object) -> None:
         """Refuse: the changelog is the backup."""
-        raise NotImplementedError
+        raise NotImplementedError("the changelog is the backup of a partition")
 
     def restore_backup(self, *_args: object, **_kwargs: object) -> None:
         """Refuse: the changelog is the backup."""
-        raise NotImplementedError
+        raise NotImplementedError("the changelog is the backup of a partition")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 
 from kybstream.encryption import body_decryptor
 from kybstream.settings import EncryptionSettings, Settings
@@ -15,6 +15,7 @@ from schemas.codec import decode
 from schemas.records import WebhookDelivery
 from schemas.topics import RAW
 from tests.support.provider_load import NOT_SENT, Attempt, body_of, number_of
+from tests.support.topics import whole_topic
 
 OK, NOT_DURABLE = 200, 503
 NO_ANSWER = 0
@@ -59,7 +60,7 @@ async def account(settings: Settings, run: str, attempts: Sequence[Attempt]) -> 
     - What is in the topic without having been claimed is a body one of whose requests failed, once for each at most.
     - Records of one id are equal to the byte.
     """
-    records = await records_of(settings, settings.topic(RAW))
+    records = await whole_topic(settings.kafka, settings.topic(RAW), settings.kafka.partitions)
     stored = _stored(records, run, settings.encryption)
     acknowledged = [each for each in attempts if each.status == OK]
     claimed = {each.delivery_id: each.number for each in acknowledged}
@@ -96,21 +97,3 @@ def _stored(records: Iterable[ConsumerRecord], run: str, encryption: EncryptionS
         assert all((each.key, each.value, each.headers) == (first.key, first.value, first.headers) for each in same)
         assert {each.partition for each in same} == {first.partition}
     return found
-
-
-async def records_of(settings: Settings, topic: str) -> list[ConsumerRecord]:
-    """Everything in the topic, read by a consumer that has nothing of ours."""
-    partitions = [TopicPartition(topic, number) for number in range(settings.kafka.partitions)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers)
-    await consumer.start()
-    try:
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        ends = await consumer.end_offsets(partitions)
-        found: list[ConsumerRecord] = []
-        while any([await consumer.position(each) < ends[each] for each in partitions]):
-            for batch in (await consumer.getmany(timeout_ms=200)).values():
-                found += batch
-        return found
-    finally:
-        await consumer.stop()

@@ -15,9 +15,9 @@ from kybstream.settings import Settings
 from schemas.codec import decode
 from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Record
 from schemas.topics import CASE_EVENTS, CASES, DEAD_LETTERS, DELIVERIES, EVENTS
-from tests.chaos.accounting import records_of
 from tests.chaos.streams_load import Expected, merge_of
 from tests.streams.model import Rules, expected_case
+from tests.support.topics import whole_topic
 
 R = TypeVar("R", bound=Record)
 
@@ -137,7 +137,7 @@ def _content(event: CaseEvent) -> CaseEvent:
 
 async def _read(settings: Settings, suffix: str, kind: type[R], identify: Callable[[R], Hashable]) -> Told[R]:
     """The records of a topic by their id; a copy that is not equal to the byte, or lies in another partition, is an error."""
-    records = await records_of(settings, settings.topic(suffix))
+    records = await whole_topic(settings.kafka, settings.topic(suffix), settings.kafka.partitions)
     kept: dict[Hashable, ConsumerRecord] = {}
     found: list[R] = []
     for record in records:

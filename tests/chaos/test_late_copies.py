@@ -20,11 +20,11 @@ from schemas.codec import decode
 from schemas.records import Case, DeadLetter, Delivery, Event, Record
 from schemas.topics import CASE_EVENTS, CASES, DEAD_LETTERS, DELIVERIES, EVENTS, RAW
 from tests.chaos import failures
-from tests.chaos.accounting import records_of
 from tests.chaos.door import Door, MakeDoor
 from tests.chaos.failures import ROUNDS, TIMEOUT_SECONDS, account_of
 from tests.chaos.production import Component
 from tests.support.load_process import RunningLoad
+from tests.support.topics import whole_topic
 from tests.support.waiting import wait_until
 
 FREEZES = 3
@@ -109,7 +109,10 @@ async def work(opened: Door, folder: Path) -> None:
 
 async def told(settings: Settings, suffix: str, kind: type[R]) -> list[R]:
     """All records of one of our topics."""
-    return [decode(record.value, kind) for record in await records_of(settings, settings.topic(suffix))]
+    return [
+        decode(record.value, kind)
+        for record in await whole_topic(settings.kafka, settings.topic(suffix), settings.kafka.partitions)
+    ]
 
 
 def once(records: Iterable[R], identify: Callable[[R], str]) -> dict[str, R]:

@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from ingress.server import serve
-from kybstream.kafka import client_options, reading
+from kybstream.kafka import client_options
 from kybstream.settings import KafkaSettings, Settings
 from schemas.codec import decode
 from schemas.records import Record, WebhookDelivery
 from schemas.topics import RAW, REJECTIONS
 from tests.support.body_keys import ENCRYPTION, in_clear
+from tests.support.topics import whole_topic
 from tests.support.waiting import wait_until
 
 KYB_TOKEN = "kyb-token-of-thirty-two-characters"
@@ -166,16 +167,7 @@ async def running(settings: Settings, *, wait_ready: bool = True) -> AsyncIterat
 
 async def records_of(kafka: KafkaSettings, topic: str) -> list[ConsumerRecord]:
     """Everything that is in the topic now."""
-    async with reading(kafka) as consumer:
-        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        ends = await consumer.end_offsets(partitions)
-        found: list[ConsumerRecord] = []
-        while any([await consumer.position(each) < ends[each] for each in partitions]):
-            for batch in (await consumer.getmany(timeout_ms=200)).values():
-                found += batch
-        return found
+    return await whole_topic(kafka, topic, PARTITIONS)
 
 
 async def deliveries_of(settings: Settings) -> dict[str, WebhookDelivery]:

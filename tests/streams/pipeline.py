@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from kybstream.privacy import Pseudonymiser
+from kybstream.privacy import Pseudonymiser, make_case_token
 from schemas.codec import decode, decode_any, encode
 from schemas.providers.identity import identify_bytes
 from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Link, LinkWithdrawal, Record, WebhookDelivery
@@ -189,3 +189,10 @@ def run_cases(outputs: Sequence[Output], policies: Mapping[str, TenantPolicy] = 
     records = [as_record(NAMES.case_events, output.key, output.value) for output in outputs]
     result = CasesProcess(policies, NAMES)(0, records, DictState())
     return [decode(output.value or b"", Case) for output in result.outputs]
+
+
+# The one person of most tests, two cases, and tokens of them.
+SUBJECT = subject_of(kyc_body())
+PROVISIONAL = f"acme/kyc:{SUBJECT}"
+CASE, OTHER_CASE = f"acme/{SERVICE_ID}", f"acme/{OTHER_SERVICE_ID}"
+TOKEN, OTHER_TOKEN = make_case_token(SERVICE_ID, TOKEN_KEY), make_case_token(OTHER_SERVICE_ID, TOKEN_KEY)

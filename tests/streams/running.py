@@ -11,19 +11,20 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.embedded.configuration import write_configuration
 from deploy.embedded.ports import free_port
 from kybstream.errors import RunError
-from kybstream.kafka import client_options, ensure_topics, reading, require_topics
+from kybstream.kafka import client_options, ensure_topics, require_topics
 from kybstream.settings import Settings
 from schemas.codec import encode
 from schemas.topics import ALL_TOPICS, RAW
 from streams.batching.records import Record as KafkaRecord
 from streams.worker import Clock, changelog_topics, run_worker, utc_now
 from tests.streams.pipeline import Door, as_record, kyb_body
+from tests.support.topics import whole_topic
 from tests.support.waiting import wait_until
 
 PARTITIONS = 2
@@ -52,17 +53,8 @@ class Lab:
 
     async def read(self, suffix: str) -> list[bytes]:
         """The values of all records of a topic."""
-        values: list[bytes] = []
-        async with reading(self.settings.kafka) as consumer:
-            parts = [TopicPartition(self.settings.topic(suffix), number) for number in range(PARTITIONS)]
-            consumer.assign(parts)
-            ends = await consumer.end_offsets(parts)
-            for part in parts:
-                consumer.seek(part, 0)
-            while any([await consumer.position(part) < ends[part] for part in parts]):
-                for chunk in (await consumer.getmany(timeout_ms=200)).values():
-                    values += [record.value for record in chunk]
-        return values
+        records = await whole_topic(self.settings.kafka, self.settings.topic(suffix), PARTITIONS)
+        return [record.value for record in records]
 
     async def all_committed(self, count: int) -> None:
         """Waits until so many raw deliveries are committed."""

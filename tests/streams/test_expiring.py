@@ -5,9 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from aiokafka import TopicPartition
-
-from kybstream.kafka import reading
 from schemas.codec import decode
 from schemas.records import Case
 from schemas.topics import CASES, entity_key
@@ -16,6 +13,7 @@ from streams.batching.rocks import RocksState
 from streams.worker import INTAKE_TABLE
 from tests.streams.pipeline import SERVICE_ID, START, Door, kyb_body
 from tests.streams.running import PARTITIONS, READY_SECONDS, Lab, lab, running_worker
+from tests.support.topics import whole_topic
 from tests.support.waiting import wait_until
 
 DAY = timedelta(days=1)
@@ -81,14 +79,4 @@ async def test_an_expired_entry_leaves_the_store_and_the_changelog(
 async def changelog(given: Lab) -> dict[bytes, bytes | None]:
     """The newest value of each key in the intake's changelog."""
     topic = changelog_topic(given.settings.worker.group, INTAKE_TABLE, PARTITIONS).name
-    newest: dict[bytes, bytes | None] = {}
-    async with reading(given.settings.kafka) as consumer:
-        parts = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        consumer.assign(parts)
-        ends = await consumer.end_offsets(parts)
-        for part in parts:
-            consumer.seek(part, 0)
-        while any([await consumer.position(part) < ends[part] for part in parts]):
-            for chunk in (await consumer.getmany(timeout_ms=200)).values():
-                newest |= {record.key: record.value for record in chunk}
-    return newest
+    return {record.key: record.value for record in await whole_topic(given.settings.kafka, topic, PARTITIONS)}

@@ -6,23 +6,23 @@ from kybstream.ids import derived_id
 from kybstream.privacy import make_case_token
 from schemas.records import Case, Link
 from tests.streams.pipeline import (
+    CASE,
+    OTHER_CASE,
     OTHER_SERVICE_ID,
+    OTHER_TOKEN,
+    PROVISIONAL,
     SERVICE_ID,
     START,
-    TOKEN_KEY,
+    SUBJECT,
+    TOKEN,
     Door,
     Told,
     kyb_body,
     kyc_body,
     link_record,
     run_intake,
-    subject_of,
 )
 
-SUBJECT = subject_of(kyc_body())
-PROVISIONAL = f"acme/kyc:{SUBJECT}"
-CASE, OTHER_CASE = f"acme/{SERVICE_ID}", f"acme/{OTHER_SERVICE_ID}"
-TOKEN, OTHER_TOKEN = make_case_token(SERVICE_ID, TOKEN_KEY), make_case_token(OTHER_SERVICE_ID, TOKEN_KEY)
 HOUR = timedelta(hours=1)
 
 

@@ -7,15 +7,19 @@ import msgspec
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from kybstream.privacy import make_case_token
 from schemas.links import make_link, make_withdrawal
 from schemas.records import Case, CaseEvent, Link, LinkWithdrawal
 from streams.batching.records import Record as KafkaRecord
 from tests.streams.pipeline import (
+    CASE,
+    OTHER_CASE,
     OTHER_SERVICE_ID,
+    OTHER_TOKEN,
+    PROVISIONAL,
     SERVICE_ID,
     START,
-    TOKEN_KEY,
+    SUBJECT,
+    TOKEN,
     Door,
     Told,
     kyb_body,
@@ -25,10 +29,6 @@ from tests.streams.pipeline import (
     subject_of,
 )
 
-SUBJECT = subject_of(kyc_body())
-PROVISIONAL = f"acme/kyc:{SUBJECT}"
-CASE, OTHER_CASE = f"acme/{SERVICE_ID}", f"acme/{OTHER_SERVICE_ID}"
-TOKEN, OTHER_TOKEN = make_case_token(SERVICE_ID, TOKEN_KEY), make_case_token(OTHER_SERVICE_ID, TOKEN_KEY)
 TOKENS = [None, None, TOKEN, OTHER_TOKEN]
 HOUR = timedelta(hours=1)
 RESOLVED = kyb_body(type="service_resolved", status="resolved")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from ingress.spool import Spool, SpoolFailedError, SpoolFullError, SpoolLimits
 from ingress.spool.store import Store
 from tests.ingress.spool.spools import delivery_ids, entry, fill, opened, until
+from tests.support.small_disk import small_disk as mounted_disk
 
 MIB = 1024 * 1024
 
@@ -23,19 +23,8 @@ MIB = 1024 * 1024
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=False, capture_output=True
-    )
-    if not mounted or mounted.returncode != 0:
-        if os.environ.get("CI"):
-            pytest.fail("a full disk can only be tested where a tmpfs can be mounted (as root)")
-        pytest.skip("mounting a tmpfs needs root")
-    try:
+    with mounted_disk(tmp_path / "disk", 4) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 async def put_until_refused(spool: Spool, *, size: int = 2000) -> tuple[list[str], Exception]:
