@@ -23,6 +23,7 @@ from faust.types.tuples import ConsumerMessage
 from mode.threads import WorkerThread
 from mode.utils.futures import notify
 
+from kybstream.kafka import rest_when_idle
 from streams.batching.progress import CommitProgress, PartitionProgress
 from streams.batching.ranges import OffsetRange, OffsetRanges
 
@@ -60,6 +61,13 @@ class _DaemonThread(WorkerThread):  # type: ignore[misc] # mode publishes no typ
     def stop(self) -> None:
         """Wait briefly for the thread's end; mode would block the event loop, for which the thread may be waiting."""
         self.is_stopped.wait(THREAD_SECONDS)
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Faust publishes no types
+    """Faust's thread around the aiokafka consumer, which rests when there is nothing to read."""
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
+        return rest_when_idle(super()._create_consumer(loop))
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no types
@@ -244,4 +252,4 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
             loop.close()
 
     def _new_consumer_thread(self) -> Any:
-        return driver.AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon, Worker=_DaemonThread)
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon, Worker=_DaemonThread)

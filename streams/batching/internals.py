@@ -52,6 +52,8 @@ METHODS = (
     Method(f"{_THREAD}.seek_wait", "partitions", "sets a position back, in the consumer's thread"),
     Method(f"{_DRIVER}:AIOKafkaConsumerThread._seek_wait", "consumer, partitions", "sets _read_offset", "9d221e816d94"),
     Method(f"{_DRIVER}:Consumer._new_consumer_thread", "", "replaced: a daemon thread", "0870ec53dea7"),
+    Method(f"{_DRIVER}:AIOKafkaConsumerThread._create_consumer", "loop", "extended: rests when idle", "a4dc6ba0681a"),
+    Method("aiokafka.client:AIOKafkaClient.send", "node_id, request, group", "every fetch passes it; wrapped", "246b277687d7"),
     Method("mode.threads:WorkerThread.__init__", "service, kwargs", "extended: a daemon thread"),
     Method("mode.threads:WorkerThread.stop", "", "replaced: it blocks the event loop", "c80d8f1597fa"),
     Method("mode.services:Service.wait_first", "coros, timeout", "a delivery ends when the flow stops"),
