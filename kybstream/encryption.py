@@ -15,11 +15,11 @@ tenant are authenticated too, so that a body cannot be moved to another delivery
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from struct import Struct
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -33,6 +33,7 @@ _FORMAT = b"\x01"
 _WRAPPED_BYTES = KEY_BYTES + 8
 _NONCE_BYTES = 12
 _NONCES_AT_ONCE = 256
+_pack_length = Struct(">I").pack
 _OVERHEAD = len(_FORMAT) + _WRAPPED_BYTES + _NONCE_BYTES + 16
 _MESSAGES_PER_KEY = 2**31
 """Random 96-bit nonces stay safe far beyond this; a new data key is drawn then (NIST SP 800-38D allows 2^32)."""
@@ -160,4 +161,4 @@ def _split(sealed: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _associated(*parts: str) -> bytes:
     encoded = [part.encode() for part in parts]
-    return b"".join(struct.pack(">I", len(part)) + part for part in encoded)
+    return b"".join([piece for part in encoded for piece in (_pack_length(len(part)), part)])

@@ -7,13 +7,22 @@ copy.
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import uuid_utils
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_VARIANT = {digit: f"{int(digit, 16) & 0x3 | 0x8:x}" for digit in "0123456789abcdef"}
+_SHORT = 128
+
+
+def _length(size: int) -> bytes:
+    return size.to_bytes(8, "big")
+
+
+_LENGTHS = tuple(_length(size) for size in range(_SHORT))
 
 
 def new_delivery_id() -> str:
@@ -31,17 +40,15 @@ def derived_id(*parts: str) -> str:
 
     Each part is length-prefixed, so that ("ab", "c") and ("a", "bc") differ.
     """
-    content = bytearray()
+    content: list[bytes] = []
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
-        content += len(raw).to_bytes(8, "big")
-        content += raw
-    digest = hashlib.sha256(content)
-    value = bytearray(digest.digest()[:16])
-    value[6] = value[6] & 0x0F | 0x80  # version 8: custom content (RFC 9562)
-    value[8] = value[8] & 0x3F | 0x80  # the RFC's variant
-    text = value.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        size = len(raw)
+        content += (_LENGTHS[size] if size < _SHORT else _length(size), raw)
+    digest = sha256(b"".join(content))
+    text = digest.hexdigest()
+    # Version 8: custom content (RFC 9562). The RFC's variant is the two highest bits of the digit that is replaced.
+    return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
 def to_micros(moment: datetime) -> int:

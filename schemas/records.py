@@ -20,8 +20,8 @@ ReplayKind = Literal["dead_letter", "range"]
 OpenedAtSource = Literal["first_receipt", "event", "link", "id_embedded"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all records."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of all records. None can be part of a reference cycle, so the collector need not look at any."""
 
 
 class WebhookDelivery(Record, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ it: a delivery that made an event, a link or token that moved one (`streams.link
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 
@@ -22,7 +21,7 @@ from streams import linking
 from streams.aside import Aside
 from streams.flood import EVENT_FLOOD
 from streams.intake_state import MICROSECOND, PARKED_KEPT, SEEN_KEPT, IntakeState, Occurrence, Parked, needed
-from streams.linking import Placement, Tokens
+from streams.linking import NO_TOKENS, Placement, Tokens
 from streams.links import token_claim
 from streams.policy import TenantPolicy
 
@@ -71,8 +70,8 @@ def intake(
     now = to_micros(delivery.received_at)
     state = state.pruned(now, policy.deadline)
 
-    tokens = _tokens(delivery, body, policy) if not is_kyb else Tokens((), None, ())
-    violations = facts.violations + tuple(f"invalid:{place}" for place in tokens.invalid)
+    tokens = NO_TOKENS if is_kyb else _tokens(delivery, body, policy)
+    violations = facts.violations + tuple([f"invalid:{place}" for place in tokens.invalid])
     outputs: list[Record] = []
 
     _take_from_aside(state, fingerprint, now, aside)
@@ -100,11 +99,14 @@ def intake(
         _put_aside(state, fingerprint, aside)
 
     if is_new:
-        outputs += _new_event(delivery, entity, facts, occurrence, tokens=tokens, violations=violations)
+        if isinstance(facts, kyb.KybFacts):
+            outputs += _new_kyb_event(delivery, facts, occurrence, violations)
+        else:
+            outputs += _new_kyc_event(delivery, entity, facts, occurrence, tokens=tokens, violations=violations)
     if not is_kyb:
         outputs += token_claim(state, delivery, entity, tokens)
     outputs.append(
-        _verdict(delivery, occurrence, entity, facts.type, violations, is_new=is_new),
+        _verdict(delivery, occurrence, facts.type, violations, is_new=is_new),
     )
     return state, outputs
 
@@ -170,55 +172,113 @@ def _window(event_type: str, policy: TenantPolicy) -> timedelta:
     return policy.ongoing_aml_window if event_type == kyb.ONGOING_AML else policy.dedup_window
 
 
-def _new_event(
+def _new_kyb_event(
+    delivery: WebhookDelivery, facts: kyb.KybFacts, occurrence: Occurrence, violations: tuple[str, ...]
+) -> tuple[CaseEvent, Event]:
+    """What a KYB delivery tells the case, and the event that it made."""
+    # Field by field: passing dictionaries on cost a tenth of the intake.
+    told = CaseEvent(
+        event_id=occurrence.event_id,
+        tenant=delivery.tenant,
+        case_id=occurrence.case_id,
+        received_at=delivery.received_at,
+        kind="kyb",
+        type=facts.type,
+        status=facts.status,
+        services=facts.services,
+        id_embedded_at=facts.id_embedded_at,
+        anomalies=facts.anomalies,
+    )
+    event = Event(
+        event_id=occurrence.event_id,
+        delivery_id=delivery.delivery_id,
+        received_at=delivery.received_at,
+        tenant=delivery.tenant,
+        source=delivery.source,
+        source_kind=delivery.source_kind,
+        entity_key=delivery.entity_key or "",
+        case_id=occurrence.case_id,
+        placement=occurrence.placement,
+        type=facts.type,
+        status=facts.status,
+        services=facts.services,
+        service_id=facts.service_id,
+        kyb_backoffice_id=facts.kyb_backoffice_id,
+        link_kind=facts.link_kind,
+        link_service_id=facts.link_service_id,
+        link_company_id=facts.link_company_id,
+        id_embedded_at=facts.id_embedded_at,
+        kyb_request_from=facts.kyb_request_from,
+        questionnaire_request_id=facts.questionnaire_request_id,
+        kyc_request_id=facts.kyc_request_id,
+        aml_request_id=facts.aml_request_id,
+        kyb_request_id=facts.kyb_request_id,
+        document_request_id=facts.document_request_id,
+        uid=facts.uid,
+        search_type=facts.search_type,
+        registration_number=facts.registration_number,
+        document_name=facts.document_name,
+        document_found=facts.document_found,
+        null_fields=facts.null_fields,
+        unknown_fields=facts.unknown_fields,
+        violations=violations,
+    )
+    return told, event
+
+
+def _new_kyc_event(
     delivery: WebhookDelivery,
     entity: str,
-    facts: kyb.KybFacts | kyc.KycFacts,
+    facts: kyc.KycFacts,
     occurrence: Occurrence,
     *,
     tokens: Tokens,
     violations: tuple[str, ...],
-) -> list[Record]:
-    """The event that a delivery made, and what it tells the case."""
-    common: dict[str, Any] = {
-        "event_id": occurrence.event_id,
-        "tenant": delivery.tenant,
-        "case_id": occurrence.case_id,
-        "received_at": delivery.received_at,
-    }
-    if isinstance(facts, kyb.KybFacts):
-        told = CaseEvent(
-            kind="kyb",
-            type=facts.type,
-            status=facts.status,
-            services=facts.services,
-            id_embedded_at=facts.id_embedded_at,
-            anomalies=facts.anomalies,
-            **common,
-        )
-    else:
-        disagrees = occurrence.placement == linking.REGISTERED and tokens.refs not in {(), (occurrence.case_id,)}
-        told = CaseEvent(
-            kind="kyc",
-            status=facts.status,
-            subject=entity,
-            kyc_type=facts.kyc_type,
-            kyc_level=facts.kyc_level,
-            placement=occurrence.placement,
-            anomalies=(linking.TOKEN_DISAGREES_WITH_LINK,) * disagrees + (EVENT_FLOOD,) * occurrence.flood,
-            **common,
-        )
+) -> tuple[CaseEvent, Event]:
+    """What a KYC delivery tells the case, and the event that it made."""
+    disagrees = occurrence.placement == linking.REGISTERED and tokens.refs not in {(), (occurrence.case_id,)}
+    told = CaseEvent(
+        event_id=occurrence.event_id,
+        tenant=delivery.tenant,
+        case_id=occurrence.case_id,
+        received_at=delivery.received_at,
+        kind="kyc",
+        status=facts.status,
+        subject=entity,
+        kyc_type=facts.kyc_type,
+        kyc_level=facts.kyc_level,
+        placement=occurrence.placement,
+        anomalies=(linking.TOKEN_DISAGREES_WITH_LINK,) * disagrees + (EVENT_FLOOD,) * occurrence.flood,
+    )
     event = Event(
+        event_id=occurrence.event_id,
         delivery_id=delivery.delivery_id,
+        received_at=delivery.received_at,
+        tenant=delivery.tenant,
         source=delivery.source,
         source_kind=delivery.source_kind,
-        entity_key=entity_key(delivery.tenant, entity),
+        entity_key=delivery.entity_key or "",
+        case_id=occurrence.case_id,
         placement=occurrence.placement,
-        subject=entity if isinstance(facts, kyc.KycFacts) else None,
-        **common,
-        **{**msgspec.structs.asdict(facts), "violations": violations},
+        type=facts.type,
+        status=facts.status,
+        subject=entity,
+        kyc_type=facts.kyc_type,
+        kyc_level=facts.kyc_level,
+        kyc_platform=facts.kyc_platform,
+        country=facts.country,
+        id_doc_type=facts.id_doc_type,
+        merchant_no=facts.merchant_no,
+        sub_merchant_no=facts.sub_merchant_no,
+        fail_reasons=facts.fail_reasons,
+        email_pseudonym=facts.email_pseudonym,
+        number_pseudonym=facts.number_pseudonym,
+        user_num_pseudonym=facts.user_num_pseudonym,
+        null_fields=facts.null_fields,
+        unknown_fields=facts.unknown_fields,
+        violations=violations,
     )
-    return [told, event]
+    return told, event
 
 
 def _movable(occurrence: Occurrence, facts: kyc.KycFacts, tokens: Tokens) -> list[Parked]:
@@ -243,7 +303,6 @@ def _movable(occurrence: Occurrence, facts: kyc.KycFacts, tokens: Tokens) -> lis
 def _verdict(
     delivery: WebhookDelivery,
     occurrence: Occurrence,
-    entity: str,
     event_type: str,
     violations: tuple[str, ...],
     *,
@@ -258,7 +317,7 @@ def _verdict(
         verdict="new" if is_new else "duplicate",
         event_id=occurrence.event_id,
         first_delivery_id=occurrence.delivery_id,
-        entity_key=entity_key(delivery.tenant, entity),
+        entity_key=delivery.entity_key,
         case_id=occurrence.case_id,
         event_type=event_type,
         violations=violations,

@@ -125,6 +125,8 @@ class IntakeState(msgspec.Struct):
         What may have to be told again after a crash outlasts its time: occurrences by `REPLAY_MARGIN`, and callbacks on a
         case, or moved by a link, as long as the link.
         """
+        if not (self.seen or self.claims or self.parked):
+            return IntakeState(aside_until=self.aside_until if self.aside_until >= now else 0)
         oldest_parked = now - parked_for // MICROSECOND
         seen = {print_: needed(occurrences, now) for print_, occurrences in self.seen.items()}
         return IntakeState(
@@ -158,6 +160,9 @@ class IntakeState(msgspec.Struct):
 
     def note(self, fingerprint: str, occurrence: Occurrence, at: int) -> None:
         """Remembers that a delivery of this occurrence was received `at`."""
+        if fingerprint not in self.seen and occurrence.first_at <= at <= occurrence.last_at:
+            self.seen[fingerprint] = [occurrence]
+            return
         noted = msgspec.structs.replace(occurrence, first_at=min(occurrence.first_at, at), last_at=max(occurrence.last_at, at))
         others = [known for known in self.seen.get(fingerprint, ()) if known.event_id != noted.event_id]
         insort(others, noted, key=lambda known: known.first_at)

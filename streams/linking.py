@@ -8,7 +8,6 @@ numbers are never compared. docs/explanation/joining.md tells why.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -53,8 +52,7 @@ class Claim(msgspec.Struct, array_like=True):
     silenced: bool = False
 
 
-@dataclass(frozen=True)
-class Tokens:
+class Tokens(msgspec.Struct, frozen=True):
     """The case tokens of one delivery, checked.
 
     Attributes:
@@ -68,8 +66,11 @@ class Tokens:
     invalid: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Placement:
+NO_TOKENS = Tokens((), None, ())
+"""Of a delivery that cannot have any."""
+
+
+class Placement(msgspec.Struct, frozen=True):
     """Where a callback goes: a case, and by which rule."""
 
     case_id: str

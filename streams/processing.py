@@ -92,7 +92,8 @@ class IntakeProcess:
                 before = states.get(key) or _intake_state(found.get(key))
                 aside = Aside(key, state, writes)
                 after, told = self._one(record, before, aside)
-                made = [self._output(one, record) for one in told]
+                home, trace = _carried(record)
+                made = [self._output(one, record.key, home, trace) for one in told]
                 if after is not before:
                     writes[key] = _encoder.encode(after)
                     states[key] = after
@@ -156,15 +157,15 @@ class IntakeProcess:
             raise _RejectedError(UNDECRYPTABLE, error.message, delivery=delivery) from None
         return msgspec.structs.replace(delivery, body=body, body_key_id=None)
 
-    def _output(self, record: Record, cause: KafkaRecord) -> Output:
+    def _output(self, record: Record, key: bytes | None, home: bytes | None, trace: str | None) -> Output:
         match record:
             case Delivery():
-                return _output(self._names.deliveries, _home_key(cause), record, cause)
+                return _output(self._names.deliveries, home, record, trace)
             case Event():
-                return _output(self._names.events, cause.key, record, cause)
+                return _output(self._names.events, key, record, trace)
             case CaseEvent():
-                key = topics.case_key(record.tenant, record.case_id).encode()
-                return _output(self._names.case_events, key, record, cause)
+                case_key = topics.case_key(record.tenant, record.case_id).encode()
+                return _output(self._names.case_events, case_key, record, trace)
             case _:
                 raise TypeError(f"the intake does not tell a {type(record).__name__}")
 
@@ -178,16 +179,17 @@ class IntakeProcess:
             delivery=delivery,
             received_at=_stated_at(link) if link else None,
         )
-        outputs = [_output(self._names.dead_letters, _home_key(record), letter, record)]
+        home, trace = _carried(record)
+        outputs = [_output(self._names.dead_letters, home, letter, trace)]
         if delivery:
             verdict = quarantined(delivery, rejected.reason)
-            outputs.append(_output(self._names.deliveries, _home_key(record), verdict, record))
+            outputs.append(_output(self._names.deliveries, home, verdict, trace))
         return outputs
 
     def _undecodable(self, record: KafkaRecord, error: BadRecordError) -> Output:
         stage = "links" if record.topic == self._names.links else "intake"
         letter = dead_letter(stage, UNDECODABLE, record, detail=error.message)
-        return _output(self._names.dead_letters, record.key, letter, record)
+        return _output(self._names.dead_letters, record.key, letter, _carried(record)[1])
 
 
 class CasesProcess:
@@ -213,7 +215,7 @@ class CasesProcess:
                 aside = Aside(key, state, writes)
                 after, snapshot = self._one(record, before, aside)
                 if snapshot is not None:
-                    made = _output(self._names.cases, key, snapshot, record)
+                    made = _output(self._names.cases, key, snapshot, _carried(record)[1])
                     writes[key] = _encoder.encode(after)
                     states[key] = after
                     outputs.append(made)
@@ -232,7 +234,7 @@ class CasesProcess:
                 )
             dead.append(refused)
             letter = dead_letter("cases", refused.reason, record, detail=refused.detail)
-            outputs.append(_output(self._names.dead_letters, record.key, letter, record))
+            outputs.append(_output(self._names.dead_letters, record.key, letter, _carried(record)[1]))
         return BatchResult(outputs, writes, dead, {FLOODED: flooded})
 
     def _one(self, record: KafkaRecord, before: CaseState | None, aside: Aside) -> tuple[CaseState, Case | None]:
@@ -294,16 +296,19 @@ def dead_letter(
     )
 
 
-def _home_key(record: KafkaRecord) -> bytes | None:
-    """The key under which a delivery's verdicts and dead letters are told.
+def _carried(record: KafkaRecord) -> tuple[bytes | None, str | None]:
+    """What of a record's headers goes on: the key under which its verdicts and dead letters are told, and the trace context.
 
-    Its own, but for a copy that was rekeyed: what was told of the original lies under the original's key, and only within one
-    partition does the newest verdict come last.
+    The key is its own, but for a copy that was rekeyed: what was told of the original lies under the original's key, and only
+    within one partition does the newest verdict come last.
     """
+    home, trace = record.key, None
     for name, content in record.headers:
         if name == HOME_KEY:
-            return content
-    return record.key
+            home = content
+        elif name == "traceparent" and content and trace is None:
+            trace = content.decode("ascii", "ignore")
+    return home, trace
 
 
 def _link_or_withdrawal(value: bytes) -> Link | LinkWithdrawal:
@@ -342,11 +347,6 @@ class _RejectedError(Exception):
 
 
 def _output(
-    topic: str, key: bytes | None, record: Delivery | Event | CaseEvent | Case | DeadLetter, cause: KafkaRecord
+    topic: str, key: bytes | None, record: Delivery | Event | CaseEvent | Case | DeadLetter, trace: str | None
 ) -> Output:
-    traceparent = None
-    for name, value in cause.headers:
-        if name == "traceparent" and value:
-            traceparent = value.decode("ascii", "ignore")
-            break
-    return Output(topic, key, encode(record), cloud_event_headers(record, traceparent=traceparent))
+    return Output(topic, key, encode(record), cloud_event_headers(record, traceparent=trace))

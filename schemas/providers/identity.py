@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from kybstream.privacy import Pseudonymiser
 from kybstream.settings import SourceKind
@@ -15,8 +15,7 @@ MAX_SERVICE_ID_LENGTH = 512
 _RESERVED = ("!", "kyc:")
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """What a body is about.
 
     Attributes:
