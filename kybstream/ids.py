@@ -8,6 +8,7 @@ copy.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 
 import uuid_utils
@@ -56,6 +57,8 @@ def to_micros(moment: datetime) -> int:
     return (moment - EPOCH) // _MICROSECOND
 
 
+@lru_cache(maxsize=512)
 def from_micros(micros: int) -> datetime:
     """The aware UTC time of microseconds since the epoch."""
+    # The records of one case or delivery have few times, each of them often.
     return EPOCH + timedelta(microseconds=micros)

@@ -6,7 +6,7 @@ the receipt of the event that made the change. docs/explanation/cases.md states 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from schemas.providers import kyb, kyc
 from schemas.records import KybStatus, KycStatus, MatchState, Outcome
@@ -26,8 +26,7 @@ _KNOWN = frozenset({kyc.SUCCESS, kyc.PERMANENT_REJECTION, kyc.TEMPORARY_REJECTIO
 _CLOSING = frozenset({"completed", "rejected"})
 
 
-@dataclass
-class FoldedService:
+class FoldedService(msgspec.Struct):
     """A service while facts are applied."""
 
     initiations: int = 0
@@ -41,8 +40,7 @@ class FoldedService:
         return self.resolved_at is not None and not self.reopened
 
 
-@dataclass
-class FoldedSubject:
+class FoldedSubject(msgspec.Struct):
     """A subject while facts are applied; `newest` is its newest result, which need not be the one that counts."""
 
     status: str = PENDING_SUBJECT
@@ -52,15 +50,14 @@ class FoldedSubject:
     newest: str | None = None
 
 
-@dataclass
-class Folding:
+class Folding(msgspec.Struct):
     """A case while its facts are applied, in order of receipt."""
 
     policy: CasePolicy
-    services: dict[str, FoldedService] = field(default_factory=dict)
-    subjects: dict[str, FoldedSubject] = field(default_factory=dict)
-    anomalies: set[str] = field(default_factory=set)
-    placements: dict[str, None] = field(default_factory=dict)
+    services: dict[str, FoldedService] = {}
+    subjects: dict[str, FoldedSubject] = {}
+    anomalies: set[str] = set()
+    placements: dict[str, None] = {}
     has_kyb: bool = False
     has_service_event: bool = False
     has_result: bool = False
@@ -70,7 +67,7 @@ class Folding:
     merged_into: str | None = None
     resubmissions: int = 0
     aml_alerts: int = 0
-    times: dict[str, int] = field(default_factory=dict)
+    times: dict[str, int] = {}
     reopened_at: int | None = None
     outcome: Outcome = "open"
 
@@ -159,13 +156,14 @@ class Folding:
 
     def _settle(self, at: int) -> None:
         """Statuses after a fact, and the times at which they changed."""
-        self._hold("kyb_resolved_at", at, holds=self.kyb_status == "resolved")
-        self._hold("kyc_final_at", at, holds=self.kyc_status in _TERMINAL)
-        before, self.outcome = self.outcome, self._outcome()
+        kyb_status, kyc_status = self.kyb_status, self.kyc_status
+        self._hold("kyb_resolved_at", at, holds=kyb_status == "resolved")
+        self._hold("kyc_final_at", at, holds=kyc_status in _TERMINAL)
+        before, self.outcome = self.outcome, self._outcome(kyb_status, kyc_status)
         if before in _CLOSING and self.outcome not in _CLOSING:
             # It waits anew, with a deadline of its own.
             self.reopened_at, self.expired = at, False
-            self.outcome = self._outcome()
+            self.outcome = self._outcome(kyb_status, kyc_status)
         if self.outcome not in _CLOSING:
             self.times.pop("closed_at", None)
         elif self.outcome != before:
@@ -184,9 +182,13 @@ class Folding:
         """resolved: at least one service is, and every initiated one; an AML alert alone says nothing."""
         if not self.has_service_event:
             return "none"
-        done = any(service.resolved for service in self.services.values())
-        waiting = any(service.initiations and not service.resolved for service in self.services.values())
-        return "resolved" if done and not waiting else "pending"
+        done = False
+        for service in self.services.values():
+            if service.resolved:
+                done = True
+            elif service.initiations:
+                return "pending"
+        return "resolved" if done else "pending"
 
     @property
     def kyc_expected(self) -> bool:
@@ -206,12 +208,11 @@ class Folding:
         enough = len(self.subjects) >= (self.expected_subjects or 1)
         return "success" if enough and statuses == {kyc.SUCCESS} else "pending"
 
-    def _outcome(self) -> Outcome:
-        kyc_status = self.kyc_status
+    def _outcome(self, kyb_status: KybStatus, kyc_status: KycStatus) -> Outcome:
         if kyc_status == "permanent_rejection":
             return "rejected"
         done = kyc_status == "success" or (kyc_status == "none" and not self.kyc_expected)
-        if self.kyb_status == "resolved" and done:
+        if kyb_status == "resolved" and done:
             return "completed"
         if self.expired:
             return "expired"
