@@ -83,9 +83,7 @@ class BodyEncryptor:
         if data_key is None or data_key.day != day or data_key.used >= _MESSAGES_PER_KEY:
             clear = AESGCM.generate_key(KEY_BYTES * 8)
             key_id = f"{self._key_id}/{tenant}/{day.isoformat()}"
-            data_key = _DataKey(
-                day, AESGCM(clear), aes_key_wrap(self._key, clear), key_id, _associated(tenant), _associated(key_id)
-            )
+            data_key = _DataKey(day, AESGCM(clear), aes_key_wrap(self._key, clear), key_id, *_around(tenant, key_id))
             self._data_keys[tenant] = data_key
         data_key.used += 1
         nonce = self._nonce()
@@ -114,6 +112,7 @@ class BodyDecryptor:
         self._keys = dict(keys)
         # The data keys of a few days and tenants; unwrapping costs as much as decrypting.
         self._cipher = lru_cache(maxsize=1024)(self._unwrap)
+        self._around = lru_cache(maxsize=1024)(_around)
 
     def __repr__(self) -> str:
         return f"BodyDecryptor({sorted(self._keys)!r})"
@@ -135,7 +134,9 @@ class BodyDecryptor:
             raise UndecryptableError("the body has not the form of an encrypted one")
         wrapped, nonce, rest = _split(sealed)
         try:
-            return self._cipher(name, wrapped).decrypt(nonce, rest, _associated(tenant, delivery_id, body_key_id))
+            before, after = self._around(tenant, body_key_id)
+            associated = b"".join((before, _associated(delivery_id), after))
+            return self._cipher(name, wrapped).decrypt(nonce, rest, associated)
         except (InvalidTag, InvalidUnwrap):
             raise UndecryptableError("the body does not fit its key") from None
 
@@ -159,6 +160,11 @@ def _split(sealed: bytes) -> tuple[bytes, bytes, bytes]:
     return sealed[len(_FORMAT) : wrapped_end], sealed[wrapped_end:nonce_end], sealed[nonce_end:]
 
 
-def _associated(*parts: str) -> bytes:
-    encoded = [part.encode() for part in parts]
-    return b"".join([piece for part in encoded for piece in (_pack_length(len(part)), part)])
+def _around(tenant: str, key_id: str) -> tuple[bytes, bytes]:
+    """What is authenticated besides the body, before and after the delivery's id."""
+    return _associated(tenant), _associated(key_id)
+
+
+def _associated(part: str) -> bytes:
+    raw = part.encode()
+    return _pack_length(len(raw)) + raw

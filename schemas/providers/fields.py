@@ -55,17 +55,17 @@ class FieldReader:
     def text(self, name: str) -> str | None:
         """A text field; numbers are taken as their text, empty text as absent, anything else is noted and left out."""
         value = self.body.get(name)
+        if isinstance(value, str) and value and not value.isspace():
+            return value
         if value is None or value == "":
             return None
-        text = id_text(value)
-        if text is None or not isinstance(value, str):
-            self.note("type", name)
-        return text
+        self.note("type", name)
+        return id_text(value)
 
     def present(self, names: Iterable[str]) -> dict[str, str | None]:
-        """`text` of each; most are absent, and cost nothing."""
+        """`text` of each that is there, in the order of the names; most are not, and cost nothing."""
         body = self.body
-        return {name: self.text(name) if name in body else None for name in names}
+        return {name: self.text(name) for name in names if name in body}
 
     def code(self, name: str) -> str | None:
         """A coded field that may be a number or text: both are right."""
@@ -98,6 +98,8 @@ class FieldReader:
 
     def null_fields(self, document: Mapping[str, Documented]) -> tuple[str, ...]:
         """Documented fields that are there and null, sorted."""
+        if None not in self.body.values():
+            return ()
         return tuple(sorted(name for name, value in self.body.items() if value is None and name in document))
 
     def unknown_fields(self, document: Mapping[str, Documented]) -> tuple[str, ...]:

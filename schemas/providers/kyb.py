@@ -86,16 +86,16 @@ class KybFacts(msgspec.Struct, frozen=True, kw_only=True):
     link_service_id: str | None
     link_company_id: str | None
     id_embedded_at: datetime | None
-    kyb_request_from: str | None
-    questionnaire_request_id: str | None
-    kyc_request_id: str | None
-    aml_request_id: str | None
-    kyb_request_id: str | None
-    document_request_id: str | None
-    uid: str | None
-    search_type: str | None
-    registration_number: str | None
-    document_name: str | None
+    kyb_request_from: str | None = None
+    questionnaire_request_id: str | None = None
+    kyc_request_id: str | None = None
+    aml_request_id: str | None = None
+    kyb_request_id: str | None = None
+    document_request_id: str | None = None
+    uid: str | None = None
+    search_type: str | None = None
+    registration_number: str | None = None
+    document_name: str | None = None
     document_found: bool | None
     null_fields: tuple[str, ...]
     unknown_fields: tuple[str, ...]
