@@ -14,7 +14,6 @@ _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 
 
-@lru_cache(maxsize=65_536)
 def murmur2(key: bytes) -> int:
     """Return Kafka's 32-bit hash of `key`."""
     length = len(key)
@@ -31,6 +30,7 @@ def murmur2(key: bytes) -> int:
     return h ^ h >> 15
 
 
+@lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition of `key` in a topic of `partitions` partitions."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
