@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -84,7 +84,7 @@ async def stream(
     *,
     final: bool = True,
     parameters: Mapping[str, Parameter] | None = None,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """As `query`, but as text in pieces of any length: `json` is one object a line, `csv` has a header line.
 
     A FORMAT clause of the statement's own wins.

@@ -24,6 +24,10 @@ async def _run(clickhouse: ClickHouseSettings, *commands: Sequence[str], cwd: Pa
     return await asyncio.to_thread(run_each, commands, env=env, cwd=cwd)
 
 
+def _names(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
+
+
 async def test_a_report_on_the_terminal_and_as_a_page(clickhouse: ClickHouseSettings, tmp_path: Path) -> None:
     """All sections, within 100 columns, no control character of a name; the page replaces a file at once, or goes to stdout."""
     await land_history(clickhouse, datetime.now(UTC), cases=90, tenants=("acme", "globex"), hostile=True)
@@ -57,7 +61,7 @@ async def test_a_report_on_the_terminal_and_as_a_page(clickhouse: ClickHouseSett
     assert "week from" in of_one.out
     assert "Repeated deliveries by day" in of_one.out
     assert page.out == "wrote report.html\n"
-    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+    assert _names(tmp_path) == ["report.html"]
     written = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert written.count("<svg") == streamed.out.count("<svg") == 6
     assert streamed.out.endswith("</html>\n")
@@ -81,7 +85,7 @@ async def test_what_cannot_be_reported_is_said(clickhouse: ClickHouseSettings, t
     assert (wrong.exit_code, "'yesterday' is no period; write 30d" in wrong.err) == (2, True)
     assert failed_clearly(folder, 2, "is no file")
     assert failed_clearly(nowhere, 2, "No such file or directory")
-    assert list(tmp_path.iterdir()) == []
+    assert _names(tmp_path) == []
 
 
 @pytest.mark.parametrize(
