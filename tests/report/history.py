@@ -10,7 +10,7 @@ from kybstream.settings import ClickHouseSettings
 from schemas.records import Case, Delivery, Service
 from tests.sinks.making import case, delivery, land
 
-HOSTILE = '<script>alert("1")</script>&\'</style><img src=x onerror=alert(2)>\u202e\x1b[31m'
+HOSTILE = '[red]\x1b[31m\u202e<script>alert("1")</script>&\'</style><img src=x onerror=alert(2)>'
 """What a provider could call a service."""
 
 SERVICES = ("questionnaire", "kyb_check", "documents", "aml", "aml_for_company", "aml_for_people")

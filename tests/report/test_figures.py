@@ -79,11 +79,16 @@ async def test_percentiles_by_hand(clickhouse: ClickHouseSettings) -> None:
     assert (of_one.tenants, of_one.funnel[0].cases) == ([], 2)
 
 
-async def test_a_name_is_no_sql(clickhouse: ClickHouseSettings) -> None:
-    """A tenant of any name is only compared."""
-    await land(clickhouse, [_closed("a", 1)])
-    for name in ("x' OR '1'='1", "\\'; DROP TABLE cases --", "{since:Date}"):
-        assert (await _march(clickhouse, name)).is_empty
+async def test_a_tenant_sees_nothing_of_others(clickhouse: ClickHouseSettings) -> None:
+    """Not a case, not a delivery, not a sum; a tenant of any name is only compared."""
+    await land_history(clickhouse, NOW, cases=40, tenants=("acme", "globex"))
+    assert not (await _report(clickhouse, tenant="acme")).is_empty
+    for name in ("nobody", "x' OR '1'='1", "\\'; DROP TABLE cases --"):
+        report = await _report(clickhouse, tenant=name)
+        assert report.is_empty
+        lists = (report.latency, report.parts, report.funnel, report.deliveries, report.tenants, report.survival.steps)
+        assert [len(each) for each in lists] == [0] * 6
+        assert (report.straight_through.closed, sum(each.cases for each in report.ageing)) == (0, 0)
 
 
 async def test_survival_by_hand(clickhouse: ClickHouseSettings) -> None:

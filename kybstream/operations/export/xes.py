@@ -34,6 +34,7 @@ _HEAD = """\
 _OF_A_CASE = ("outcome", "match_state", "kyb_status", "kyc_status", "opened_at_source")
 _OF_AN_EVENT = ("event_id", "type", "status", "subject", "kyc_level", "placement")
 
+_PLAIN = re.compile(r"[A-Za-z0-9 ._:/%-]*")
 # XML 1.0 has no way to write these, not even escaped.
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -92,6 +93,8 @@ def _texts(row: LogRow, names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _string(key: str, value: str) -> str:
+    if _PLAIN.fullmatch(value):  # nearly all are, and nothing in them needs to be escaped
+        return f'<string key="{key}" value="{value}"/>'
     return f'<string key="{key}" value={quoteattr(_NOT_IN_XML.sub(chr(0xFFFD), value))}/>'
 
 
