@@ -12,7 +12,7 @@ from kybstream.charts.scales import Scale
 
 _LEFT, _RIGHT = 196.0, WIDTH - 250.0
 _ROW, _BAR = 34.0, 22.0
-_LONGEST_LABEL = 28
+_LONGEST_LABEL = 24
 
 
 @dataclass(frozen=True)

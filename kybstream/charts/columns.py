@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,9 +12,10 @@ from kybstream.charts.elements import element
 from kybstream.charts.frame import WIDTH, About, Plot, bottom_axis, drawing, hint, left_axis, path
 from kybstream.charts.scales import Scale, count_ticks, date_ticks, day_name
 
-_PLOT = Plot(left=72, top=30, right=WIDTH - 12, bottom=270)
+_PLOT = Plot(left=72, top=30, right=WIDTH - 28, bottom=270)
 _HEIGHT = 298.0
 _MOST_HINTS = 60
+_FEW_DAYS = timedelta(days=2)
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,21 @@ def column_chart(
         if any(column.counts[index] for column in columns):
             parts.append(path(look, _outline(columns, index, (x, y), (first, width)), closed=True))
     parts += [_hint(column, series, x, first, width) for column in _highest(columns)]
-    days = date_ticks(first.date(), last.date())
-    places = [
-        (x((datetime.combine(day, datetime.min.time(), first.tzinfo) - first) / width), day_name(day, days)) for day in days
-    ]
+    places = [(x((moment - first) / width), name) for moment, name in _ticks(first, last)]
     parts += bottom_axis(_PLOT, [(place, name) for place, name in places if _PLOT.left <= place <= _PLOT.right])
     return drawing(about, _HEIGHT, parts, legend=list(series))
+
+
+def _ticks(first: datetime, last: datetime) -> list[tuple[datetime, str]]:
+    """Days; of a few days the hours, too."""
+    if last - first <= _FEW_DAYS:
+        hours = 3 if last - first <= _FEW_DAYS / 2 else 6
+        moments = [
+            first + timedelta(hours=hours * index) for index in range(math.floor((last - first) / timedelta(hours=hours)) + 1)
+        ]
+        return [(moment, f"{moment:%H:%M}" if moment.hour else day_name(moment.date())) for moment in moments]
+    days = date_ticks(first.date(), last.date())
+    return [(datetime.combine(day, datetime.min.time(), first.tzinfo), day_name(day, days)) for day in days]
 
 
 def _outline(

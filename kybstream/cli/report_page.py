@@ -128,7 +128,7 @@ def _duplicates(report: Report) -> Table:
     for each in worst:
         _row(
             table,
-            f"{each.start:%Y-%m-%d %H:%M}",
+            reading.beginning(report, each),
             f"{each.deliveries:,}",
             f"{each.duplicates:,}",
             _bar(each.duplicates, worst[0].duplicates),

@@ -8,6 +8,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from kybstream.settings import ClickHouseSettings
 from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_each
@@ -27,6 +29,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir()}
 
 
+@pytest.mark.stack
 async def test_files_and_standard_output(clickhouse: ClickHouseSettings, tmp_path: Path) -> None:
     """A file, a compressed one, and standard output hold the same; it is told how much was written, beside what is written."""
     await land_history(clickhouse)
@@ -53,6 +56,7 @@ async def test_files_and_standard_output(clickhouse: ClickHouseSettings, tmp_pat
     assert packed.exit_code == 0
 
 
+@pytest.mark.stack
 async def test_what_fails_leaves_the_former_file(
     clickhouse: ClickHouseSettings, clickhouse_server: str, tmp_path: Path
 ) -> None:

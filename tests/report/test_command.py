@@ -28,6 +28,7 @@ def _names(folder: Path) -> list[str]:
     return [each.name for each in folder.iterdir()]
 
 
+@pytest.mark.stack
 async def test_a_report_on_the_terminal_and_as_a_page(clickhouse: ClickHouseSettings, tmp_path: Path) -> None:
     """All sections, within 100 columns, no control character of a name; the page replaces a file at once, or goes to stdout."""
     await land_history(clickhouse, datetime.now(UTC), cases=90, tenants=("acme", "globex"), hostile=True)
@@ -67,6 +68,7 @@ async def test_a_report_on_the_terminal_and_as_a_page(clickhouse: ClickHouseSett
     assert streamed.out.endswith("</html>\n")
 
 
+@pytest.mark.stack
 async def test_what_cannot_be_reported_is_said(clickhouse: ClickHouseSettings, tmp_path: Path) -> None:
     """No cases yet is no error; an unknown tenant, a wrong period and a file that cannot be are, with exit code 2."""
     empty, unknown, future, wrong, folder, nowhere = await _run(

@@ -189,6 +189,7 @@ def test_what_is_said() -> None:
     assert reading.funnel(report).startswith("Of 2 cases opened in this period, 50 % are completed")
     assert reading.services(report).startswith("Most unresolved: acme, in 1 of 2 cases.")
     assert reading.ageing(report) == "1 case is open now, 0 for more than 30 days. The oldest was opened on 2026-03-10."
-    assert reading.duplicates(report).endswith("3 of them repeats (42.9 %). Most in one hour: 3 at 2026-03-01 05:00 UTC.")
+    assert reading.duplicates(report).endswith("3 of them repeats (42.9 %). Most in one hour: 3, 2026-03-01 05:00 UTC.")
     by_day = msgspec.structs.replace(report, bucket_hours=24)
+    assert reading.duplicates(by_day).endswith("Most in one day: 3, 2026-03-01 UTC.")
     assert reading.title(by_day, "duplicates") == "Repeated deliveries by day"

@@ -127,7 +127,7 @@ def duplicates(report: Report) -> str:
     repeats = sum(each.duplicates for each in report.deliveries)
     told = f"{total:,} deliveries, {repeats:,} of them repeats ({percent(repeats, total)})."
     if worst and worst[0].duplicates:
-        told += f" Most in one {stretch(report)}: {worst[0].duplicates:,} at {worst[0].start:%Y-%m-%d %H:%M} UTC."
+        told += f" Most in one {stretch(report)}: {worst[0].duplicates:,}, {beginning(report, worst[0])} UTC."
     return told
 
 
@@ -136,6 +136,11 @@ def most_duplicates(report: Report, most: int = 10) -> list[Deliveries]:
     return sorted((each for each in report.deliveries if each.duplicates), key=lambda each: (-each.duplicates, each.start))[
         :most
     ]
+
+
+def beginning(report: Report, each: Deliveries) -> str:
+    """When a stretch begins: a day needs no time of day."""
+    return f"{each.start:%Y-%m-%d %H:%M}" if report.bucket_hours == 1 else f"{each.start:%Y-%m-%d}"
 
 
 def stretch(report: Report) -> str:

@@ -156,7 +156,7 @@ def duplicates(report: Report) -> Element:
         (per, "deliveries", "duplicates", "share", "quarantined"),
         [
             (
-                f"{each.start:%Y-%m-%d %H:%M}",
+                reading.beginning(report, each),
                 f"{each.deliveries:,}",
                 f"{each.duplicates:,}",
                 reading.percent(each.duplicates, each.deliveries),
