@@ -27,7 +27,7 @@ _OBJECT_ATTRIBUTES = {CASE: (*_CONSTANT, *_CURRENT), SERVICE: ("name", "tenant")
 
 _OF_SERVICES = frozenset({"service_initiated", "service_resolved", "document_purchase_request"})
 _NAMED_BY_ACTIVITY = frozenset({"kyc_result", "case"})
-_PIECE = 1 << 20
+_PIECE = 1 << 16
 
 
 class OcelWriter:
