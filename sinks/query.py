@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -12,6 +12,8 @@ from kybstream.settings import ClickHouseSettings
 from sinks.clickhouse import connected, in_our_words
 
 Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value] | None"
+
+Parameter: TypeAlias = str | int
 
 TextFormat = Literal["json", "csv"]
 _TEXT_FORMATS: dict[TextFormat, str] = {"json": "JSONEachRow", "csv": "CSVWithNames"}
@@ -40,13 +42,16 @@ class Answer:
     rows: tuple[tuple[Value, ...], ...]
 
 
-async def query(clickhouse: ClickHouseSettings, sql: str, *, final: bool = True) -> Answer:
+async def query(
+    clickhouse: ClickHouseSettings, sql: str, *, final: bool = True, parameters: Mapping[str, Parameter] | None = None
+) -> Answer:
     """Runs one statement in our database and holds its whole result.
 
     Args:
         clickhouse: Where.
         sql: One statement, without a FORMAT of its own.
         final: Count each row once; False also shows repeats that ClickHouse has not merged away yet.
+        parameters: Values of `{name:Type}` in the statement: they travel beside it, so nothing in them is taken for SQL.
 
     Raises:
         UnavailableError: ClickHouse does not answer.
@@ -57,6 +62,7 @@ async def query(clickhouse: ClickHouseSettings, sql: str, *, final: bool = True)
         with in_our_words(clickhouse):
             raw = await client.raw_query(
                 _prepared(sql),
+                parameters=dict(parameters or {}),
                 settings=_settings(clickhouse, final=final),
                 transport_settings=_in_format("JSONCompact"),
                 use_database=False,
@@ -72,8 +78,13 @@ async def query(clickhouse: ClickHouseSettings, sql: str, *, final: bool = True)
 
 
 async def stream(
-    clickhouse: ClickHouseSettings, sql: str, text_format: TextFormat, *, final: bool = True
-) -> AsyncIterator[bytes]:
+    clickhouse: ClickHouseSettings,
+    sql: str,
+    text_format: TextFormat,
+    *,
+    final: bool = True,
+    parameters: Mapping[str, Parameter] | None = None,
+) -> AsyncGenerator[bytes, None]:
     """As `query`, but as text in pieces of any length: `json` is one object a line, `csv` has a header line.
 
     A FORMAT clause of the statement's own wins.
@@ -86,6 +97,7 @@ async def stream(
         with in_our_words(clickhouse):
             answer = await client.raw_stream(
                 _prepared(sql),
+                parameters=dict(parameters or {}),
                 settings=_settings(clickhouse, final=final),
                 transport_settings=_in_format(_TEXT_FORMATS[text_format]),
                 use_database=False,

@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sink": ("sink", "Run the writer into ClickHouse."),
     "migrate": ("migrate", "Make topics and ClickHouse schema; safe to run again."),
     "sql": ("sql", "Run a query on ClickHouse."),
+    "report": ("report", "Show how long cases take, on the terminal or as a page with charts."),
+    "export": ("export", "Write the event log for process-mining tools."),
     "tail": ("tail", "Show a topic's records as JSON lines, without personal data."),
     "simulate": ("simulate", "Play both providers against an ingress."),
     "reconcile": ("reconcile", "Account for every delivery."),

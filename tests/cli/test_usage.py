@@ -9,7 +9,7 @@ from tests.cli.commands import failed_clearly, lonely_configuration
 from tests.cli.one_process import run_each
 from tests.support.stack import kyb_stream
 
-GROUPS = {"dlq": ["list", "show", "replay"], "links": ["add"], "embedded": ["broker", "clickhouse"]}
+GROUPS = {"dlq": ["list", "show", "replay"], "links": ["add"], "embedded": ["broker", "clickhouse"], "export": ["xes", "ocel"]}
 
 NEEDS_CONFIGURATION = [
     ["ingress"],
@@ -17,6 +17,9 @@ NEEDS_CONFIGURATION = [
     ["sink"],
     ["migrate"],
     ["sql", "SELECT 1"],
+    ["report"],
+    ["export", "xes", "-"],
+    ["export", "ocel", "-"],
     ["tail", "events"],
     ["simulate"],
     ["reconcile"],
@@ -60,6 +63,8 @@ WRONG_USAGE = {
     "Missing argument 'ID'": ["dlq", "show"],
     "has no zone; write it as 2026-": ["replay", "--from", "2026-03-01T09:00:00", "--to", "2026-03-01T10:00:00Z"],
     "'yesterday' is no time; write it as 2026-": ["dlq", "list", "--since", "yesterday"],
+    "'soon' is no period; write 30d": ["report", "--since", "soon"],
+    "Missing argument 'FILE'": ["export", "xes"],
     "'9' is not one of": ["dlq", "list", "--stage", "9"],
 }
 

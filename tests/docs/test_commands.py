@@ -29,6 +29,8 @@ WITH_THE_TUTORIALS_STACK = (
     "docs/how-to/consume-topics.md",
     "docs/how-to/account-for-deliveries.md",
     "docs/how-to/analyse-latency.md",
+    "docs/how-to/report.md",
+    "docs/how-to/process-mining.md",
     "docs/how-to/dead-letters.md",
     "docs/how-to/troubleshoot.md",
     "README.md",  # starts the stack with the very same lines
@@ -38,7 +40,7 @@ WITH_THE_TUTORIALS_STACK = (
 PRODUCTION = "docs/how-to/production.md"
 
 _MAKE = re.compile(r"^make ([a-z-]+)$")
-_READS_ONLY = re.compile(r"^(kyb-stream (sql|tail|reconcile|links list|dlq list)|curl -s http)\b")
+_READS_ONLY = re.compile(r"^(kyb-stream (sql|tail|reconcile|links list|dlq list|report)|curl -s http)\b")
 _SETTLING_SECONDS = 30.0
 _SETTLING_PAUSE_SECONDS = 0.5
 _WHOLE_PAGE_SECONDS = 300  # a page is dozens of processes; alone on the machine it takes a tenth
