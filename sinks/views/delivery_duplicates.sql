@@ -42,10 +42,11 @@ LEFT JOIN (
     SELECT
         day, tenant, source,
         toNullable(count()) AS events,
-        toNullable(round(quantileExactInclusive(0.5)(seconds), 6)) AS p50,
-        toNullable(round(quantileExactInclusive(0.9)(seconds), 6)) AS p90,
-        toNullable(round(quantileExactInclusive(0.95)(seconds), 6)) AS p95,
-        toNullable(round(quantileExactInclusive(0.99)(seconds), 6)) AS p99,
+        quantilesExactInclusive(0.5, 0.9, 0.95, 0.99)(seconds) AS quantiles,
+        toNullable(round(quantiles[1], 6)) AS p50,
+        toNullable(round(quantiles[2], 6)) AS p90,
+        toNullable(round(quantiles[3], 6)) AS p95,
+        toNullable(round(quantiles[4], 6)) AS p99,
         toNullable(max(seconds)) AS longest
     FROM (
         SELECT
@@ -54,7 +55,9 @@ LEFT JOIN (
             toDate(min(received_at), 'UTC') AS day,
             dateDiff('microsecond', min(received_at), max(received_at)) / 1e6 AS seconds
         FROM ${database}.deliveries FINAL
+        -- Few events are delivered again: only theirs are grouped. A number that two ids share lets one more through, no harm.
         WHERE event_id IS NOT NULL
+            AND cityHash64(event_id) IN (SELECT cityHash64(event_id) FROM ${database}.deliveries WHERE verdict = 'duplicate')
         GROUP BY tenant, event_id
         HAVING count() > 1
     )

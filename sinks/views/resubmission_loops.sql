@@ -42,8 +42,8 @@ FROM (
         arrayCount(one -> one.3 = 'temporary_rejection', results) AS rejections,
         arrayCount(one -> one.3 = 'temporary_rejection', arrayPopBack(results)) AS followed,
         if(ended_with = 'success', dateDiff('microsecond', began_at, ended.1) / 1e6, NULL) AS success_seconds
-    FROM ${database}.events FINAL
-    WHERE subject IS NOT NULL
+    FROM ${database}.event_facts FINAL
+    WHERE (tenant, subject) IN (SELECT tenant, subject FROM ${database}.event_facts FINAL WHERE status = 'temporary_rejection')
     GROUP BY tenant, subject
     HAVING began > 0
 )

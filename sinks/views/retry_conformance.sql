@@ -22,7 +22,8 @@ CREATE OR REPLACE VIEW ${database}.retry_conformance
     gap_p95_seconds Float64 COMMENT 'The same, 95 % took no longer.',
     gap_p99_seconds Float64 COMMENT 'The same, 99 % took no longer.'
 )
-AS SELECT
+AS WITH quantilesExactInclusive(0.5, 0.9, 0.95, 0.99)(gap) AS quantiles
+SELECT
     day, tenant, source, phase, interval_seconds,
     uniqExact(event_id) AS events,
     count() AS repeats,
@@ -30,10 +31,10 @@ AS SELECT
     if(phase = 'undocumented', NULL, countIf(early)) AS too_early,
     if(phase = 'undocumented', NULL, countIf(NOT punctual AND NOT early)) AS off_schedule,
     on_schedule / repeats AS conformance,
-    round(quantileExactInclusive(0.5)(gap), 6) AS gap_p50_seconds,
-    round(quantileExactInclusive(0.9)(gap), 6) AS gap_p90_seconds,
-    round(quantileExactInclusive(0.95)(gap), 6) AS gap_p95_seconds,
-    round(quantileExactInclusive(0.99)(gap), 6) AS gap_p99_seconds
+    round(quantiles[1], 6) AS gap_p50_seconds,
+    round(quantiles[2], 6) AS gap_p90_seconds,
+    round(quantiles[3], 6) AS gap_p95_seconds,
+    round(quantiles[4], 6) AS gap_p99_seconds
 FROM (
     SELECT
         day, tenant, source, event_id,
@@ -64,7 +65,9 @@ FROM (
                 arrayMap(one -> one - times[1], arrayPopFront(times))
             )) AS repeat
         FROM ${database}.deliveries AS deliveries FINAL
-        WHERE (tenant, event_id) IN (SELECT tenant, event_id FROM ${database}.deliveries WHERE verdict = 'duplicate')
+        -- Only events that were delivered again; a number that two ids share lets one more through, which has no gaps.
+        WHERE event_id IS NOT NULL
+            AND cityHash64(event_id) IN (SELECT cityHash64(event_id) FROM ${database}.deliveries WHERE verdict = 'duplicate')
         GROUP BY tenant, event_id
     )
 )
