@@ -40,6 +40,7 @@ DERIVED: tuple[Derived, ...] = (
     Derived("case_states", "cases"),
     Derived("case_closings", "cases"),
     Derived("event_facts", "events"),
+    Derived("delivery_facts", "deliveries"),
 )
 
 

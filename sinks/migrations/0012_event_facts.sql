@@ -40,4 +40,5 @@ SELECT
     event_id, received_at, tenant, source, case_id, placement, type, status, services, subject, kyc_level, fail_reasons,
     unknown_fields, violations, _inserted_at
 FROM ${database}.events
-SETTINGS max_insert_threads = 1;
+ORDER BY tenant, received_at -- so that these parts, too, lie one after another; what does not fit into 1 GB is sorted on disk
+SETTINGS max_insert_threads = 1, max_bytes_before_external_sort = 1000000000;

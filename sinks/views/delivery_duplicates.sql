@@ -35,7 +35,7 @@ FROM (
         countIf(verdict = 'new') AS new,
         countIf(verdict = 'duplicate') AS duplicates,
         countIf(verdict = 'quarantined') AS quarantined
-    FROM ${database}.deliveries FINAL
+    FROM ${database}.delivery_facts FINAL
     GROUP BY day, tenant, source
 ) AS counted
 LEFT JOIN (
@@ -51,14 +51,14 @@ LEFT JOIN (
     FROM (
         SELECT
             tenant,
-            argMin(source, (received_at, delivery_id)) AS source,
+            -- Of two at the same microsecond, one of them, always the same.
+            argMin(source, bitShiftLeft(toUInt256(toUnixTimestamp64Micro(received_at)), 128) + delivery) AS source,
             toDate(min(received_at), 'UTC') AS day,
             dateDiff('microsecond', min(received_at), max(received_at)) / 1e6 AS seconds
-        FROM ${database}.deliveries FINAL
-        -- Few events are delivered again: only theirs are grouped. A number that two ids share lets one more through, no harm.
-        WHERE event_id IS NOT NULL
-            AND cityHash64(event_id) IN (SELECT cityHash64(event_id) FROM ${database}.deliveries WHERE verdict = 'duplicate')
-        GROUP BY tenant, event_id
+        FROM ${database}.delivery_facts FINAL
+        -- Few events are delivered again: only theirs are grouped.
+        WHERE event != 0 AND event IN (SELECT event FROM ${database}.delivery_facts WHERE verdict = 'duplicate')
+        GROUP BY tenant, event
         HAVING count() > 1
     )
     GROUP BY day, tenant, source
