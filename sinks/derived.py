@@ -1,10 +1,10 @@
 """Tables that ClickHouse derives from ours by materialized views, and how they are kept whole.
 
-An insert lands in its table first, and in the tables derived from it a moment later: a server that is killed between the two has
-the one without the other. While the sink lives it sends the insert again, and `INSERT_SETTINGS` let the repeat through to what is
-derived. When the sink is gone as well, the next one goes on after the rows of the table and never sends them again. So whoever takes
-a partition feeds its newest insert once more (`feed_newest`): there is one insert under way for a partition at any time, and
-all before it was acknowledged. Each derived table takes a row twice without harm.
+An insert lands in its table first, and in the tables derived from it a moment later: a server that is killed between the two
+has the one without the other. While the sink lives it sends the insert again, and `INSERT_SETTINGS` let the repeat through to
+what is derived. When the sink is gone as well, the next one goes on after the rows of the table and never sends them again. So
+whoever takes a partition feeds its newest insert once more (`feed_newest`): there is one insert under way for a partition at
+any time, and all before it was acknowledged. Each derived table takes a row twice without harm.
 """
 
 from __future__ import annotations
@@ -103,6 +103,6 @@ async def feed(clickhouse: ClickHouseSettings, client: Client, target: Derived, 
         source = f"{clickhouse.database}.{target.source}"
         condition = rows.replace("\\", "\\\\").replace("'", "\\'")
         await client.command(
-            f"INSERT INTO {clickhouse.database}.{target.name} ({', '.join(columns.column_names)}) "  # noqa: S608
+            f"INSERT INTO {clickhouse.database}.{target.name} ({', '.join(columns.column_names)}) "
             f"{found.result_rows[0][0]} SETTINGS additional_table_filters = {{'{source}': '{condition}'}}"
         )

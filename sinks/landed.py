@@ -43,11 +43,7 @@ async def landed_ids(
     """
     counted = await query(clickhouse, "SELECT count() FROM deliveries", final=False)
     pieces = int(str(counted.rows[0][0])) // _AT_ONCE + 1
-    covered = (
-        "false"
-        if since is None
-        else f"received_at >= toDateTime64('{_text(since)}', 6, 'UTC') AND received_at < toDateTime64('{_text(until)}', 6, 'UTC')"
-    )
+    covered = "false" if since is None else f"received_at >= {_time(since)} AND received_at < {_time(until)}"
     for piece in range(pieces):
         answer = await query(
             clickhouse,
@@ -91,8 +87,8 @@ def _ids(joined: Value) -> list[str]:
     return str(joined).split(" ") if joined else []
 
 
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S.%f}"
+def _time(moment: datetime) -> str:
+    return f"toDateTime64('{moment:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
 
 
 def _quoted(text: str) -> str:

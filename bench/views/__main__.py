@@ -1,7 +1,7 @@
 """`python -m bench.views`: how fast each view answers, ten times each, on tables of 2 million cases and 10 million events.
 
-The server is the embedded one, a process of its own, on all cores of the machine (two, for the figures of docs/performance.md). The
-query runs there whole and its answer is thrown away (FORMAT Null), so that the reader's speed is not in it.
+The server is the embedded one, a process of its own, on all cores of the machine (two, for the figures of docs/performance.md).
+The query runs there whole and its answer is thrown away (FORMAT Null), so that the reader's speed is not in it.
 """
 
 from __future__ import annotations
@@ -135,7 +135,10 @@ async def run(arguments: argparse.Namespace) -> int:
         folder = arguments.data_dir or Path(temporary)
         argv = [sys.executable, "-m", "deploy.embedded.clickhouse", "--data-dir", str(folder / "data"), "--port", str(port)]
         child = Child(name="clickhouse", argv=argv, ready=partial(http_ok, f"{url}/ping"), log_path=folder / "server.log")
-        async with Supervisor() as supervisor, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_STATEMENT_SECONDS)) as session:
+        async with (
+            Supervisor() as supervisor,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_STATEMENT_SECONDS)) as session,
+        ):
             await supervisor.start(child)
             server = Server(url, session, _listener(port))
             clickhouse = ClickHouseSettings(url=url, database=_DATABASE)
@@ -153,12 +156,15 @@ async def run(arguments: argparse.Namespace) -> int:
 
 async def _report(server: Server, arguments: argparse.Namespace) -> None:
     counts, _ = await server.ask(
-        "SELECT table, sum(rows), count() FROM system.parts WHERE database = currentDatabase() AND active GROUP BY table FORMAT TSV"
+        "SELECT table, sum(rows), count() FROM system.parts WHERE database = currentDatabase() AND active "
+        "GROUP BY table FORMAT TSV"
     )
     for line in sorted(counts.splitlines()):
         name, rows, parts = line.split("\t")
         print(f"{name}: {int(rows):,} rows in {parts} parts")
-    case_id, _ = await server.ask("SELECT case_id FROM cases WHERE case_id NOT LIKE 'kyc:%' ORDER BY cityHash64(case_id) LIMIT 1 FORMAT TSV")
+    case_id, _ = await server.ask(
+        "SELECT case_id FROM cases WHERE case_id NOT LIKE 'kyc:%' ORDER BY cityHash64(case_id) LIMIT 1 FORMAT TSV"
+    )
     known = {"case_id": case_id.strip(), "day": f"{datetime.now(UTC) - timedelta(days=9):%Y-%m-%d}"}
     print(f"\n{os.cpu_count()} cores, Python {platform.python_version()}, {arguments.rounds} runs each\n")
     print("| view | asked | p50 s | p95 s | CPU s | rows read | MiB |")

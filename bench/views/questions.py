@@ -1,7 +1,7 @@
 """What is asked of each view: what a person would ask.
 
-Most views are small however much lies below them (a row a day, tenant and source, say) and are asked whole. Those with a row for
-each case, event or duration are asked what an analyst asks of them; nobody reads two million rows.
+Most views are small however much lies below them (a row a day, tenant and source, say) and are asked whole. Those with a row
+for each case, event or duration are asked what an analyst asks of them; nobody reads two million rows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 from sinks.migrate import views
 
+_WHOLE = "whole"
+_MEDIANS = (
+    "SELECT part, opened_at_source, minIf(seconds, survival <= 0.5) AS median_seconds, countIf(survival <= 0.5) > 0 "
+    "AS is_known FROM case_latency_survival"
+)
 _ASKED = {
     "current_cases": {
         "one case": "SELECT * FROM current_cases WHERE case_id = '{case_id}'",
@@ -25,18 +30,19 @@ _ASKED = {
         "one day": "SELECT * FROM event_log WHERE toDate(`time:timestamp`, 'UTC') = toDate('{day}')",
         "1,000 rows": "SELECT * FROM event_log WHERE `case:tenant` = 'acme' LIMIT 1000",
     },
+    "case_latency": {
+        "cases by day": (
+            "SELECT day, opened_at_source, cases, p50_seconds, p90_seconds, p95_seconds, p99_seconds FROM case_latency "
+            "WHERE service = '(all)' AND part = 'case' ORDER BY day, opened_at_source"
+        ),
+        _WHOLE: "SELECT * FROM case_latency",
+    },
     "case_latency_survival": {
-        "medians": (
-            "SELECT part, opened_at_source, minIf(seconds, survival <= 0.5) AS median_seconds, countIf(survival <= 0.5) > 0 AS is_known "
-            "FROM case_latency_survival WHERE service = '(all)' GROUP BY part, opened_at_source"
-        ),
-        "medians of a tenant's cases": (
-            "SELECT opened_at_source, minIf(seconds, survival <= 0.5) AS median_seconds "
-            "FROM case_latency_survival WHERE tenant = 'gamma' AND service = '(all)' AND part = 'case' GROUP BY opened_at_source"
-        ),
+        "medians of cases": f"{_MEDIANS} WHERE service = '(all)' AND part = 'case' GROUP BY part, opened_at_source",
+        "medians of all parts": f"{_MEDIANS} WHERE service = '(all)' GROUP BY part, opened_at_source",
+        "of one tenant": f"{_MEDIANS} WHERE service = '(all)' AND tenant = 'gamma' GROUP BY part, opened_at_source",
     },
 }
-_WHOLE = "whole"
 
 
 @dataclass(frozen=True)

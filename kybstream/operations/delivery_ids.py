@@ -1,8 +1,9 @@
 """The delivery ids of a whole topic, at the speed of its bytes: without an object for each record, in bounded memory.
 
-aiokafka makes an object of each record, with key, value and headers: some 4 µs. Here the fetched batches are walked as Kafka wrote them
-(message format 2, the only one since Kafka 3), and of each record only the first field of its value is read: deliveries and what became of them
-begin with `delivery_id`. Batches that are compressed, and records of another form, take the slow way: decoded whole.
+aiokafka makes an object of each record, with key, value and headers: some 4 µs. Here the fetched batches are walked as Kafka
+wrote them (message format 2, the only one since Kafka 3), and of each record only the first field of its value is read:
+deliveries and what became of them begin with `delivery_id`. Batches that are compressed, and records of another form, take the
+slow way: decoded whole.
 
 The ids go into buckets by their last two characters, which in our ids are random, and from 64 MiB on to files of a folder. Two
 collections are then compared bucket by bucket.
@@ -35,6 +36,8 @@ HOLD_BYTES = 64 * 1024 * 1024
 _FETCH_BYTES = 4 * 1024 * 1024
 _PARTITION_BYTES = 1024 * 1024
 _FETCH_WAIT_MS = 500
+_AT_ONCE = 2
+"""Fetches under way: the broker reads for one while the answer to the other is walked."""
 _RETRY_SECONDS = 0.2
 _GIVE_UP_SECONDS = 30.0
 _BATCH = struct.Struct(">qiibIhiqqqhii")  # KIP-98: base offset, length, …, magic, CRC, attributes, …, number of records
@@ -107,9 +110,9 @@ class TopicScan:
     Attributes:
         records: How many records there were.
         undecodable: How many of them are none of the kind.
-        complete_since_ms: What was received from then on still lies in the topic, in milliseconds since the epoch: when the first
-            records of the partitions that retention has cut were written, the newest of them; where it has cut none, the oldest receipt.
-            None for an empty topic.
+        complete_since_ms: What was received from then on still lies in the topic, in milliseconds since the epoch: when the
+            first records of the partitions that retention has cut were written, the newest of them; where it has cut none,
+            the oldest receipt. None for an empty topic.
         ends: Where each partition ended when the scan began.
     """
 
@@ -120,7 +123,12 @@ class TopicScan:
 
 
 async def scan_ids(
-    kafka: KafkaSettings, topic: str, kind: type[Kind], found: Callable[[list[bytes]], None], *, begin: dict[int, int] | None = None
+    kafka: KafkaSettings,
+    topic: str,
+    kind: type[Kind],
+    found: Callable[[list[bytes]], None],
+    *,
+    begin: dict[int, int] | None = None,
 ) -> TopicScan:
     """Reads a topic to where it ended when the scan began, and hands on the delivery ids.
 
@@ -145,9 +153,11 @@ async def scan_ids(
             consumer.pause(*places)  # only its connections are used
             oldest = {place.partition: offset for place, offset in (await consumer.beginning_offsets(places)).items()}
             ends = {place.partition: offset for place, offset in (await consumer.end_offsets(places)).items()}
-            reader = _Reader(kind)
+            reader = _Reader(kind, found)
             positions = {each: max(oldest[each], (begin or oldest).get(each, 0)) for each in partitions}
-            await _fetch_all(consumer._client, topic, positions, ends, reader, found)  # noqa: SLF001 (aiokafka, pinned)
+            halves = [{each: positions[each] for each in partitions[start::_AT_ONCE]} for start in range(_AT_ONCE)]
+            client = consumer._client  # noqa: SLF001 (aiokafka, pinned)
+            await asyncio.gather(*(_fetch_all(client, topic, half, ends, reader.read) for half in halves))
         except (KafkaError, OSError) as error:
             raise unreachable(kafka, error) from None
     cut = [written for partition, (written, _) in reader.first_ms.items() if oldest[partition] > 0]
@@ -158,16 +168,17 @@ async def scan_ids(
 class _Reader:
     """Reads batches of one kind of record."""
 
-    def __init__(self, kind: type[WebhookDelivery] | type[Delivery]) -> None:
+    def __init__(self, kind: type[WebhookDelivery | Delivery], found: Callable[[list[bytes]], None]) -> None:
         self._kind = kind
+        self._found = found
         self._begins = MAGIC + newest_schema(kind).fingerprint + bytes([2 * _ID_SIZE])
         self.records = 0
         self.undecodable = 0
         self.first_ms: dict[int, tuple[int, int]] = {}
         """By partition: when its first record was written, and when that delivery was received."""
 
-    def read(self, partition: int, data: bytes, position: int, end: int) -> tuple[list[bytes], int]:
-        """The ids of what lies at `position` and after, before `end`; and the offset that comes next.
+    def read(self, partition: int, data: bytes, position: int, end: int) -> int:
+        """Hands on the ids of what lies at `position` and after, before `end`; gives the offset that comes next.
 
         The last batch of a fetch is cut off where the fetch's size ended, and left out.
         """
@@ -187,7 +198,8 @@ class _Reader:
                 self._decode(data[at:behind], position, end, ids)
             position = max(position, head[0] + head[6] + 1)
             at = behind
-        return ids, position
+        self._found(ids)
+        return position
 
     def _walk(self, data: bytes, at: int, count: int, ids: list[bytes]) -> None:
         """The ids of `count` records that lie one after another in an uncompressed batch."""
@@ -195,14 +207,12 @@ class _Reader:
         for _ in range(count):
             length, at = _varint(data, at)
             behind = at + length
-            _, at = _varint(data, at + 1)  # time, behind a byte of attributes
-            _, at = _varint(data, at)  # offset
-            key_size, at = _varint(data, at)
-            value_size, at = _varint(data, at + max(0, key_size))
-            if value_size >= head_size + _ID_SIZE and data.startswith(begins, at):
-                ids.append(data[at + head_size : at + head_size + _ID_SIZE])
+            # Where it says so first is the beginning of the value: keys are UTF-8, in which C3 is never followed by 01.
+            found = data.find(begins, at, behind)
+            if 0 <= found <= behind - head_size - _ID_SIZE:
+                ids.append(data[found + head_size : found + head_size + _ID_SIZE])
             else:
-                self._take(data[at : at + max(0, value_size)], ids)
+                self._take(_value(data, at), ids)
             at = behind
         self.records += count
 
@@ -234,6 +244,15 @@ class _Reader:
             self.undecodable += 1
 
 
+def _value(data: bytes, at: int) -> bytes:
+    """The value of the record whose fields begin at `at`."""
+    _, at = _varint(data, at + 1)  # time, behind a byte of attributes
+    _, at = _varint(data, at)  # offset
+    key_size, at = _varint(data, at)
+    value_size, at = _varint(data, at + max(0, key_size))
+    return data[at : at + max(0, value_size)]
+
+
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A zigzag number of variable length, and where it ends."""
     byte = data[at]
@@ -250,7 +269,11 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 async def _fetch_all(
-    client: Any, topic: str, positions: dict[int, int], ends: dict[int, int], reader: _Reader, found: Callable[[list[bytes]], None]
+    client: Any,
+    topic: str,
+    positions: dict[int, int],
+    ends: dict[int, int],
+    read: Callable[[int, bytes, int, int], int],
 ) -> None:
     """Fetches from all leaders at once, each as soon as its answer was read, until every partition is at its end."""
     failing_since: float | None = None
@@ -269,10 +292,9 @@ async def _fetch_all(
                     raise for_code(error)
                 await client.force_metadata_update()
                 continue
-            ids, behind = reader.read(partition, data, positions[partition], ends[partition])
+            behind = read(partition, data, positions[partition], ends[partition])
             moved |= behind > positions[partition]
             positions[partition] = behind
-            found(ids)
         if moved:
             failing_since = None
             continue
@@ -283,7 +305,9 @@ async def _fetch_all(
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _fetch(client: Any, node: int, topic: str, which: list[int], positions: dict[int, int]) -> list[tuple[int, int, bytes]]:
+async def _fetch(
+    client: Any, node: int, topic: str, which: list[int], positions: dict[int, int]
+) -> list[tuple[int, int, bytes]]:
     """Partition, error code and bytes, for each partition of one broker."""
     wanted = [(partition, positions[partition], _PARTITION_BYTES) for partition in which]
     answer = await client.send(node, FetchRequest(_FETCH_WAIT_MS, 1, _FETCH_BYTES, 0, [(topic, wanted)]))

@@ -138,7 +138,11 @@ async def reconcile(settings: Settings, *, wait_seconds: float = 10.0) -> Accoun
         undecodable=scan.undecodable,
     )
     if found.unnamed["missing"] and unjudged:  # the intake stands still, most likely: what is not named is not judged either
-        return replace(account, judged=account.judged - found.unnamed["missing"], unnamed=found.unnamed | {"unjudged": found.unnamed["missing"]})
+        return replace(
+            account,
+            judged=account.judged - found.unnamed["missing"],
+            unnamed=found.unnamed | {"unjudged": found.unnamed["missing"]},
+        )
     return account
 
 
@@ -177,7 +181,7 @@ async def _look_again(settings: Settings, found: Comparison, scan: TopicScan) ->
 
 
 async def _unjudged(settings: Settings, missing: Sequence[str]) -> list[str]:
-    """Which of these the intake has not judged: what is in ClickHouse was judged, so only what is missing there is asked for."""
+    """Which of these the intake has not judged. What is in ClickHouse was judged; only what is missing there is asked for."""
     if not missing:
         return []
     left = set(missing)

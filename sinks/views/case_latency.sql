@@ -30,7 +30,7 @@ FROM (
     -- All parts in one go over the cases; the kyb half of cases of several sources can begin alike, so their states are merged above.
     SELECT
         day, tenant, service,
-        arrayJoin([
+        [
             ('case', toString(source), count(), sum(lasted), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(lasted, true)),
             (
                 'kyb', if(kyb_measured, 'event', toString(source)),
@@ -44,7 +44,7 @@ FROM (
                 'service', 'event',
                 countIf(took >= 0), sumIf(took, took >= 0), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(took, took >= 0)
             )
-        ]) AS measured
+        ] AS parts
     FROM (
         WITH closed_cases AS (
             SELECT
@@ -72,6 +72,7 @@ FROM (
     )
     GROUP BY day, tenant, service, source, kyb_measured
 )
+ARRAY JOIN parts AS measured
 WHERE measured.3 > 0
 GROUP BY day, tenant, service, part, opened_at_source
 COMMENT 'Durations of closed cases and of their parts, by day of closing, tenant, service and kind of start.';

@@ -21,7 +21,9 @@ def test_the_benchmark_of_the_views_runs() -> None:
     command = [sys.executable, "-m", "bench.views", "--cases", "2000", "--rounds", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-2_000:]
-    rows = re.findall(r"^\| (\w+) \| [^|]+ \| \d+\.\d\d \| \d+\.\d\d[^|]* \| [\d.]+ \| ([\d,]+) \| [\d,]+ \|$", done.stdout, re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\w+) \| [^|]+ \| \d+\.\d\d \| \d+\.\d\d[^|]* \| [\d.]+ \| ([\d,]+) \| [\d,]+ \|$", done.stdout, re.MULTILINE
+    )
     assert len(rows) == len(questions())
     assert re.search(r"^events: [\d,]+ rows", done.stdout, re.MULTILINE)
     assert re.search(r"^case_states: [\d,]+ rows", done.stdout, re.MULTILINE)

@@ -6,7 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -14,9 +14,9 @@ import pytest
 
 from kybstream.operations.demonstration import CaseRow, wrong_cases, wrong_deliveries
 from kybstream.operations.reconcile import Account, Comparison
-from sinks.landed import LandedIds
 from kybstream.simulator import ExpectedCase, PlannedDelivery, SentDelivery
 from kybstream.simulator.planned import Verdict
+from sinks.landed import LandedIds
 from tests.support.stack import Background
 from tests.support.waiting import wait_until
 

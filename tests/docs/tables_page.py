@@ -37,7 +37,9 @@ async def tables_page() -> str:
     parts = [INTRO, overview, ""]
     for name in order:
         filled = f" Filled from [kyb.{topic_of[name]}](topics.md)." if name in topic_of else ""
-        filled += f" Fed by ClickHouse with each insert into [{source_of[name]}](#{source_of[name]})." if name in source_of else ""
+        filled += (
+            f" Fed by ClickHouse with each insert into [{source_of[name]}](#{source_of[name]})." if name in source_of else ""
+        )
         parts.append(f"## {name}\n\n{prose(objects[name])}{filled}\n\n{_columns(columns[name])}\n")
     return "\n".join(parts)
 

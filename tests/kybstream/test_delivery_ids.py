@@ -35,7 +35,11 @@ async def _scanned(bootstrap: str, topic: str, **options: object) -> tuple[list[
     ids: list[str] = []
     kafka = KafkaSettings(bootstrap_servers=bootstrap)
     scan = await scan_ids(
-        kafka, topic, WebhookDelivery, lambda some: ids.extend(each.decode() for each in some), **options  # type: ignore[arg-type]
+        kafka,
+        topic,
+        WebhookDelivery,
+        lambda some: ids.extend(each.decode() for each in some),
+        **options,  # type: ignore[arg-type]
     )
     return ids, scan
 
@@ -51,7 +55,9 @@ async def _filled(bootstrap: str, topic: str, values: list[bytes | None], *, com
     await producer.start()
     try:
         sent = [
-            await producer.send(topic, value, key=None if number % 7 == 0 else b"k" * (number % 200), headers=[("ce_id", b"x" * (number % 90))])
+            await producer.send(
+                topic, value, key=None if number % 7 == 0 else b"k" * (number % 200), headers=[("ce_id", b"x" * (number % 90))]
+            )
             for number, value in enumerate(values)
         ]
         for each in sent:
@@ -71,7 +77,9 @@ async def _every_form_is_read(bootstrap: str, topic: str, compression: str | Non
     assert scan.complete_since_ms == _RECEIVED.timestamp() * 1000
     later, behind = await _scanned(bootstrap, topic, begin=scan.ends)
     assert (later, behind.records) == ([], 0)
-    assert sum(scan.ends.values()) == len([record async for record in read_topic(KafkaSettings(bootstrap_servers=bootstrap), topic)])
+    assert sum(scan.ends.values()) == len(
+        [record async for record in read_topic(KafkaSettings(bootstrap_servers=bootstrap), topic)]
+    )
 
 
 def encode_wrong() -> bytes:
@@ -87,7 +95,9 @@ async def test_every_form_of_record_is_read(noida_broker: str, topic_prefix: str
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("compression", [None, "gzip"])
-async def test_every_form_of_record_is_read_from_apache_kafka(apache_kafka: KafkaNode, topic_prefix: str, compression: str | None) -> None:
+async def test_every_form_of_record_is_read_from_apache_kafka(
+    apache_kafka: KafkaNode, topic_prefix: str, compression: str | None
+) -> None:
     """The same of the real one, whose fetches end in the middle of a batch."""
     await _every_form_is_read(apache_kafka.bootstrap_servers, f"{topic_prefix}raw-{compression}", compression)
 

@@ -1,10 +1,9 @@
-"""What ClickHouse derives from our tables: right with repeats, disorder, rows from before, and a server that ended in between."""
+"""What ClickHouse derives from our tables: right with repeats, disorder, rows from before, and a server that ended half way."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,8 @@ from tests.sinks.making import FakeMessage, at, case, event, land, rows, setting
 
 _CASES = "SELECT tenant, case_id, version, outcome FROM current_cases ORDER BY tenant, case_id"
 _TRUTH = (
-    "SELECT tenant, case_id, version, outcome FROM (SELECT * FROM cases FINAL ORDER BY version DESC LIMIT 1 BY tenant, case_id) "
+    "SELECT tenant, case_id, version, outcome "
+    "FROM (SELECT * FROM cases FINAL ORDER BY version DESC LIMIT 1 BY tenant, case_id) "
     "WHERE outcome != 'merged' ORDER BY tenant, case_id"
 )
 _TOPIC = "kyb.cases.v1"
@@ -47,7 +47,9 @@ async def _write(clickhouse: ClickHouseSettings, messages: list[FakeMessage], ki
     """As the sink: framed, with its token and its settings."""
     async with connected(clickhouse) as client:
         names = await table_columns(clickhouse, client)
-        await Writer(settings_for(clickhouse.url, clickhouse.database), client, None, names, SinkMetrics()).write(table_of(kind), messages)
+        await Writer(settings_for(clickhouse.url, clickhouse.database), client, None, names, SinkMetrics()).write(
+            table_of(kind), messages
+        )
 
 
 async def _numbers(clickhouse: ClickHouseSettings, sql: str) -> list[Value]:
@@ -71,7 +73,7 @@ async def test_versions_in_any_order_and_twice_end_in_the_newest(clickhouse: Cli
 
 
 async def test_of_one_version_the_newest_landing_counts_however_it_is_fed(clickhouse: ClickHouseSettings) -> None:
-    """A version that is told anew replaces the one that was told before, and feeding the old row again does not bring it back."""
+    """A version that is told anew replaces the one told before, and feeding the old row again does not bring it back."""
     await land(clickhouse, [case("c", outcome="open")])
     await land(clickhouse, [case("c", outcome="completed", closed_at=at(hours=1))])
     async with connected(clickhouse) as client:
@@ -99,13 +101,13 @@ async def test_rows_from_before_the_migration_are_there_after_it(clickhouse_serv
         await land(clickhouse, _versions(3, 4))
         await land(clickhouse, [event(1), event(2)])
     derived = [each for each in migrations() if "_feed TO" in each.sql]
-    await query(clickhouse, f"DELETE FROM schema_migrations WHERE number IN ({', '.join(str(each.number) for each in derived)})")
+    await query(clickhouse, f"DELETE FROM schema_migrations WHERE number >= {derived[0].number}")  # noqa: S608 (a number)
     assert await migrate(clickhouse) == [str(each) for each in derived]
     assert await rows(clickhouse, _CASES, final=False) == await rows(clickhouse, _TRUTH, final=False)
     assert await _numbers(clickhouse, "SELECT count() FROM case_closings FINAL") == [3]
     assert await _numbers(clickhouse, "SELECT count() FROM event_facts FINAL") == [2]
-    for each in derived:  # half way, and again: no harm
-        for statement in _statements(each.sql):
+    for migration in derived:  # half way, and again: no harm
+        for statement in _statements(migration.sql):
             await query(clickhouse, statement.replace("${database}", database_name))
     assert await rows(clickhouse, _CASES, final=False) == await rows(clickhouse, _TRUTH, final=False)
 
