@@ -91,7 +91,7 @@ WITH {_CASE}, {_EVENT},
     arrayJoin(if(luck % 12 = 0, [0, if(luck % 5 = 0, 300, 10 * (1 + luck % 9))], [0])) AS later,
     step = 0 AND later = 0 AND luck % 400 = 1 AS is_unreadable
 SELECT
-    if(later = 0, first_delivery, concat(id_begins, 'ff', substring(drawn, 4, 1), '-', substring(drawn, 7, 12))),
+    if(later = 0, first_delivery, concat(id_begins, substring(drawn, 20, 3), '-', substring(drawn, 20, 12))),
     received_at + toIntervalSecond(later), tenant, source, source_kind,
     multiIf(is_unreadable, 'quarantined', later = 0, 'new', 'duplicate'),
     if(is_unreadable, 'not_json', NULL), if(is_unreadable, NULL, event_id), if(is_unreadable, NULL, first_delivery),
