@@ -80,6 +80,14 @@ bench-core: install ## CPU cost of intake and cases, beside a limit of the same 
 bench-ingress: install ## requests/s and percentiles of the ingress, beside bare aiohttp; needs wrk (apt-get install wrk), Java and Maven
 	$(BIN)/python -m bench.door
 
+.PHONY: bench-views
+bench-views: install ## seconds of each view on 10 M events and 2 M cases (CASES=2000000), p50 and p95 of ten runs; some 10 minutes to fill
+	$(BIN)/python -m bench.views --cases $(or $(CASES),2000000)
+
+.PHONY: bench-reconcile
+bench-reconcile: install ## seconds and memory of reconcile (DELIVERIES=10000000), beside plain aiokafka; needs Java and Maven
+	$(BIN)/python -m bench.reconcile --deliveries $(or $(DELIVERIES),10000000)
+
 .PHONY: bench-state
 bench-state: install ## bytes a case, and recovery with and without the local store, on a real Kafka (Java, Maven); 1 M keys: KEYS=1000000
 	$(BIN)/python -m bench.state --keys $(or $(KEYS),20000)

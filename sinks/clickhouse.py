@@ -36,8 +36,12 @@ Client = Any
 
 
 @asynccontextmanager
-async def connected(clickhouse: ClickHouseSettings) -> AsyncIterator[Client]:
+async def connected(clickhouse: ClickHouseSettings, *, answer_seconds: float = ANSWER_SECONDS) -> AsyncIterator[Client]:
     """A client, closed at the end. It has no default database: statements name theirs.
+
+    Args:
+        clickhouse: Where.
+        answer_seconds: How long one statement may stay without an answer.
 
     Raises:
         NotNowError: ClickHouse does not answer.
@@ -54,7 +58,7 @@ async def connected(clickhouse: ClickHouseSettings) -> AsyncIterator[Client]:
             username=clickhouse.username,
             password=clickhouse.password.reveal_text(),
             connect_timeout=CONNECT_SECONDS,
-            send_receive_timeout=ANSWER_SECONDS,
+            send_receive_timeout=answer_seconds,
             query_retries=0,  # retrying is ours, so that it can be logged and stopped
             compress=False,
             client_name="kyb-stream",

@@ -21,6 +21,7 @@ from kybstream.kafka import reading, unreachable
 from kybstream.settings import Settings
 from schemas.codec import decode
 from sinks.clickhouse import Client, in_our_words
+from sinks.derived import feed_newest
 from sinks.tables import TABLES, Table
 
 _READ_SECONDS = 3.0
@@ -69,7 +70,7 @@ def resume_at(landed: Landed | None, *, beginning: int, end: int, found: tuple[s
 async def resume_points(
     settings: Settings, client: Client, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, Resume]:
-    """Asks table and topic of each partition.
+    """Asks table and topic of each partition, and makes whole what is derived from the table.
 
     Raises:
         UnavailableError: Kafka or ClickHouse does not answer.
@@ -80,6 +81,8 @@ async def resume_points(
     for topic in sorted({partition.topic for partition in partitions}):
         rows = await _newest_rows(settings, client, topic, by_topic[topic])
         landed |= {place: row for place, row in rows.items() if place in partitions}
+        taken = [place.partition for place in partitions if place.topic == topic]
+        await feed_newest(settings.clickhouse, client, by_topic[topic].name, topic, taken)
     try:
         async with reading(settings.kafka, auto_offset_reset="earliest") as consumer:
             consumer.assign(list(partitions))

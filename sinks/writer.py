@@ -23,6 +23,7 @@ from schemas.cloudevents import cloud_event_headers
 from schemas.codec import NEWEST, decode, encode
 from sinks.clickhouse import Client, in_our_words
 from sinks.dead_letters import dead_letter_of
+from sinks.derived import INSERT_SETTINGS as DERIVED_INSERT_SETTINGS
 from sinks.errors import OUT_OF_MEMORY, Blame, NotNowError, RefusedError
 from sinks.framing import Message, Piece, Unframable, columns, frame, sort_out
 from sinks.limit import REJECTED, RejectionLimit
@@ -45,6 +46,7 @@ _INSERT_SETTINGS: Mapping[str, str] = {
     "async_insert": "0",  # 1 by default in newer versions: it would answer before the rows are there
     "insert_deduplicate": "1",
     "max_insert_block_size": "1048576",  # above any flush_rows: one insert is one block, one part, all or nothing
+    **DERIVED_INSERT_SETTINGS,
 }
 
 

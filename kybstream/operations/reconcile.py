@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
 
-from kybstream.errors import BadRecordError
-from kybstream.operations.topic_reader import read_topic
+from kybstream.operations.delivery_ids import IdBuckets, TopicScan, scan_ids
 from kybstream.settings import Settings
-from schemas.codec import decode
 from schemas.records import Delivery, WebhookDelivery
 from schemas.topics import DELIVERIES, RAW
-from sinks.query import query
+from sinks.landed import LandedIds, landed_by_verdict, landed_ids, missing_of
+
+NAMED = 100_000
+"""How many deliveries a finding names at most; beyond that it counts."""
 
 _SHOWN = 20
 _RETRY_SECONDS = 0.5
@@ -27,12 +30,13 @@ class Account:
     Attributes:
         raw: Distinct deliveries in the raw topic.
         repeated: Deliveries that lie in the raw topic more than once, as after a retried send; harmless.
-        judged: Distinct deliveries in the deliveries topic.
+        judged: Of the raw deliveries, those that the intake has judged.
         landed: Deliveries in ClickHouse by verdict.
         unjudged: In the raw topic, not in the deliveries topic.
         missing: In the raw topic, not in ClickHouse.
         doubled: In ClickHouse more than once.
         unknown: In ClickHouse, not in the raw topic although it reaches back far enough.
+        unnamed: By finding, how many more there are than its list names.
         undecodable: Records of the raw topic that are no deliveries; they are in the dead letters.
     """
 
@@ -44,6 +48,7 @@ class Account:
     missing: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    unnamed: Mapping[str, int] = field(default_factory=dict)
     undecodable: int = 0
 
     @property
@@ -54,95 +59,136 @@ class Account:
     def findings(self) -> list[str]:
         """What is wrong, a sentence each, with the first twenty ids."""
         wrong = [
-            (self.unjudged, "in the raw topic, but not judged"),
-            (self.missing, "in the raw topic, but not in ClickHouse"),
-            (self.doubled, "more than once in ClickHouse"),
-            (self.unknown, "in ClickHouse, but not in the raw topic"),
+            ("unjudged", self.unjudged, "in the raw topic, but not judged"),
+            ("missing", self.missing, "in the raw topic, but not in ClickHouse"),
+            ("doubled", self.doubled, "more than once in ClickHouse"),
+            ("unknown", self.unknown, "in ClickHouse, but not in the raw topic"),
         ]
         return [
-            f"{len(ids)} {what}: {', '.join(ids[:_SHOWN])}{' …' if len(ids) > _SHOWN else ''}" for ids, what in wrong if ids
+            f"{len(ids) + self.unnamed.get(name, 0)} {what}: {', '.join(ids[:_SHOWN])}{' …' if len(ids) > _SHOWN else ''}"
+            for name, ids, what in wrong
+            if ids
         ]
 
 
-@dataclass(frozen=True)
-class Landed:
-    """A delivery as ClickHouse holds it."""
+@dataclass
+class Comparison:
+    """Of some deliveries: what the raw topic and ClickHouse do not agree on. `take` adds others to it."""
 
-    delivery_id: str
-    verdict: str
-    received_at: datetime
-    rows: int
+    raw: int = 0
+    repeated: int = 0
+    missing: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    unnamed: Counter[str] = field(default_factory=Counter)
 
+    def take(self, raw: Sequence[str], landed: LandedIds) -> None:
+        """Compares deliveries that no other `take` has.
 
-def account(
-    raw: Mapping[str, int], judged: set[str], landed: list[Landed], *, oldest: datetime | None, undecodable: int = 0
-) -> Account:
-    """Compares the three. Pure.
+        Args:
+            raw: Their ids in the raw topic, a repeat as often as it lies there.
+            landed: Their ids in ClickHouse, a doubled one as often as it has rows.
+        """
+        in_raw, in_table = set(raw), {*landed.reachable, *landed.others}
+        self.raw += len(in_raw)
+        if len(in_raw) < len(raw):
+            self.repeated += sum(copies > 1 for copies in Counter(raw).values())
+        self._name("missing", self.missing, in_raw - in_table)
+        self._name("unknown", self.unknown, set(landed.reachable) - in_raw)
+        if len(in_table) < len(landed.reachable) + len(landed.others):
+            rows = Counter([*landed.reachable, *landed.others])
+            self._name("doubled", self.doubled, [delivery_id for delivery_id, count in rows.items() if count > 1])
 
-    Args:
-        raw: Copies in the raw topic, by delivery id.
-        judged: Delivery ids in the deliveries topic.
-        landed: Rows of the table `deliveries`.
-        oldest: Receipt of the oldest delivery in the raw topic: what landed before it has left the topic by retention.
-        undecodable: Records of the raw topic that could not be read.
-    """
-    in_table = {row.delivery_id for row in landed}
-    reachable = {row.delivery_id for row in landed if oldest is not None and row.received_at >= oldest}
-    return Account(
-        raw=len(raw),
-        repeated=sum(1 for copies in raw.values() if copies > 1),
-        judged=len(judged),
-        landed=dict(sorted(Counter(row.verdict for row in landed).items())),
-        unjudged=sorted(raw.keys() - judged),
-        missing=sorted(raw.keys() - in_table),
-        doubled=sorted(row.delivery_id for row in landed if row.rows > 1),
-        unknown=sorted(reachable - raw.keys()),
-        undecodable=undecodable,
-    )
+    def _name(self, finding: str, names: list[str], new: Collection[str]) -> None:
+        room = NAMED - len(names)
+        names += sorted(new)[:room]
+        if len(new) > room:
+            self.unnamed[finding] += len(new) - room
 
 
 async def reconcile(settings: Settings, *, wait_seconds: float = 10.0) -> Account:
     """Accounts for every delivery; what is still on its way is waited for, up to `wait_seconds` in all.
+
+    Both sides are cut into the same buckets, and only one is in memory at a time; what does not agree is looked at again,
+    one by one, while there is time.
 
     Raises:
         UnavailableError: Kafka or ClickHouse cannot be reached.
         RunError: A topic or table is missing.
     """
     deadline = asyncio.get_running_loop().time() + wait_seconds
-    while True:
-        found = await _account_once(settings)
-        if found.balanced or asyncio.get_running_loop().time() >= deadline:
-            return found
+    found, scan = await _compared(settings)
+    while (found.missing or found.doubled or found.unknown) and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(_RETRY_SECONDS)
-
-
-async def _account_once(settings: Settings) -> Account:
-    raw: Counter[str] = Counter()
-    oldest: datetime | None = None
-    undecodable = 0
-    async for record in read_topic(settings.kafka, settings.topic(RAW)):
-        try:
-            delivery = decode(record.value or b"", WebhookDelivery)
-        except BadRecordError:
-            undecodable += 1
-            continue
-        raw[delivery.delivery_id] += 1
-        oldest = delivery.received_at if oldest is None else min(oldest, delivery.received_at)
-    judged: set[str] = set()
-    async for record in read_topic(settings.kafka, settings.topic(DELIVERIES)):
-        try:
-            judged.add(decode(record.value or b"", Delivery).delivery_id)
-        except BadRecordError:
-            continue  # the sink dead-letters it, and the delivery shows as unjudged
-    return account(raw, judged, await _landed(settings), oldest=oldest, undecodable=undecodable)
-
-
-async def _landed(settings: Settings) -> list[Landed]:
-    answer = await query(
-        settings.clickhouse,
-        "SELECT toString(delivery_id), any(verdict), min(received_at), count() FROM deliveries GROUP BY delivery_id",
+        if found.unnamed:
+            found, scan = await _compared(settings)
+        else:
+            scan = await _look_again(settings, found, scan)
+    unjudged = await _unjudged(settings, found.missing)
+    account = Account(
+        raw=found.raw,
+        repeated=found.repeated,
+        judged=found.raw - len(unjudged),
+        landed=await landed_by_verdict(settings.clickhouse),
+        unjudged=unjudged,
+        missing=sorted(found.missing),
+        doubled=sorted(found.doubled),
+        unknown=sorted(found.unknown),
+        unnamed=dict(found.unnamed),
+        undecodable=scan.undecodable,
     )
-    return [
-        Landed(str(delivery_id), str(verdict), datetime.fromisoformat(str(received_at)), int(str(rows)))
-        for delivery_id, verdict, received_at, rows in answer.rows
-    ]
+    if found.unnamed["missing"] and unjudged:  # the intake stands still, most likely: what is not named is not judged either
+        return replace(
+            account,
+            judged=account.judged - found.unnamed["missing"],
+            unnamed=found.unnamed | {"unjudged": found.unnamed["missing"]},
+        )
+    return account
+
+
+async def _compared(settings: Settings) -> tuple[Comparison, TopicScan]:
+    began = datetime.now(UTC)
+    found = Comparison()
+    with tempfile.TemporaryDirectory(prefix="kyb-stream-reconcile-") as folder:
+        buckets = IdBuckets(Path(folder))
+        scan = await scan_ids(settings.kafka, settings.topic(RAW), WebhookDelivery, buckets.add)
+        unseen = set(buckets.keys())
+        since = None if scan.complete_since_ms is None else datetime.fromtimestamp(scan.complete_since_ms / 1000, UTC)
+        # What was received after we began to read need not be in what we read.
+        async for key, landed in landed_ids(settings.clickhouse, since=since, until=began):
+            found.take(buckets.take(key), landed)
+            unseen.discard(key)
+        for key in unseen:
+            found.take(buckets.take(key), LandedIds([], []))
+    return found, scan
+
+
+async def _look_again(settings: Settings, found: Comparison, scan: TopicScan) -> TopicScan:
+    """Removes what has arrived meanwhile from what was found."""
+    found.missing = await missing_of(settings.clickhouse, found.missing)
+    if found.unknown:
+        unknown = set(found.unknown)
+        later = await scan_ids(
+            settings.kafka,
+            settings.topic(RAW),
+            WebhookDelivery,
+            lambda ids: unknown.difference_update(each.decode() for each in ids),
+            begin=scan.ends,
+        )
+        found.unknown = sorted(unknown)
+        scan = replace(scan, ends=later.ends)
+    return scan
+
+
+async def _unjudged(settings: Settings, missing: Sequence[str]) -> list[str]:
+    """Which of these the intake has not judged. What is in ClickHouse was judged; only what is missing there is asked for."""
+    if not missing:
+        return []
+    left = set(missing)
+    await scan_ids(
+        settings.kafka,
+        settings.topic(DELIVERIES),
+        Delivery,
+        lambda ids: left.difference_update(each.decode() for each in ids),
+    )
+    return sorted(left)

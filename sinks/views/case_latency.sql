@@ -17,49 +17,62 @@ CREATE OR REPLACE VIEW ${database}.case_latency
     p95_seconds Float64 COMMENT '95 % took no longer.',
     p99_seconds Float64 COMMENT '99 % took no longer.'
 )
-AS SELECT
-    day, tenant, service, part, opened_at_source,
-    count() AS cases,
-    round(avg(seconds), 6) AS mean_seconds,
-    round(quantileExactInclusive(0.5)(seconds), 6) AS p50_seconds,
-    round(quantileExactInclusive(0.9)(seconds), 6) AS p90_seconds,
-    round(quantileExactInclusive(0.95)(seconds), 6) AS p95_seconds,
-    round(quantileExactInclusive(0.99)(seconds), 6) AS p99_seconds
+AS WITH quantilesExactInclusiveIfMerge(0.5, 0.9, 0.95, 0.99)(measured.5) AS quantiles
+SELECT
+    day, tenant, service, measured.1 AS part, measured.2 AS opened_at_source,
+    sum(measured.3) AS cases,
+    round(sum(measured.4) / cases / 1e6, 6) AS mean_seconds,
+    round(quantiles[1] / 1e6, 6) AS p50_seconds,
+    round(quantiles[2] / 1e6, 6) AS p90_seconds,
+    round(quantiles[3] / 1e6, 6) AS p95_seconds,
+    round(quantiles[4] / 1e6, 6) AS p99_seconds
 FROM (
+    -- All parts in one go over the cases; the kyb half of cases of several sources can begin alike, so their states are merged above.
     SELECT
-        day, tenant, of_service.1 AS service,
-        measured.1 AS part, measured.2 AS opened_at_source, assumeNotNull(measured.3) AS seconds
+        day, tenant, service,
+        [
+            ('case', toString(source), count(), sum(lasted), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(lasted, true)),
+            (
+                'kyb', if(kyb_measured, 'event', toString(source)),
+                countIf(has_kyb), sumIf(kyb, has_kyb), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(kyb, has_kyb)
+            ),
+            (
+                'kyc', toString(source),
+                countIf(has_kyc), sumIf(kyc, has_kyc), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(kyc, has_kyc)
+            ),
+            (
+                'service', 'event',
+                countIf(took >= 0), sumIf(took, took >= 0), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(took, took >= 0)
+            )
+        ] AS parts
     FROM (
-        SELECT
-            day, tenant, of_service,
-            arrayJoin([
-                ('case', source, dateDiff('microsecond', opened_at, closed_at) / 1e6),
-                (
-                    'kyb',
-                    if(kyb_measured, 'event', source),
-                    dateDiff('microsecond', if(kyb_measured, assumeNotNull(kyb_initiated_at), opened_at), kyb_resolved_at) / 1e6
-                ),
-                ('kyc', source, dateDiff('microsecond', opened_at, kyc_final_at) / 1e6),
-                ('service', 'event', if(of_service.2 >= 0, of_service.2, NULL))
-            ]) AS measured
-        FROM (
+        WITH closed_cases AS (
             SELECT
                 toDate(assumeNotNull(closed_at), 'UTC') AS day,
-                tenant, opened_at, closed_at, kyb_initiated_at, kyb_resolved_at, kyc_final_at,
-                toString(opened_at_source) AS source,
+                tenant, services,
+                opened_at_source AS source,
                 ifNull(kyb_initiated_at <= kyb_resolved_at, false) AS kyb_measured,
-                arrayJoin(arrayPushFront(
-                    arrayMap(
-                        one -> (toString(one.name), dateDiff('microsecond', one.initiated_at, one.resolved_at) / 1e6),
-                        services
-                    ),
-                    ('(all)', CAST(NULL, 'Nullable(Float64)'))
-                )) AS of_service
+                kyb_resolved_at IS NOT NULL AS has_kyb,
+                kyc_final_at IS NOT NULL AS has_kyc,
+                dateDiff('microsecond', opened_at, assumeNotNull(closed_at)) AS lasted,
+                dateDiff('microsecond', if(kyb_measured, assumeNotNull(kyb_initiated_at), opened_at), assumeNotNull(kyb_resolved_at)) AS kyb,
+                dateDiff('microsecond', opened_at, assumeNotNull(kyc_final_at)) AS kyc
             FROM ${database}.current_cases
             WHERE closed_at IS NOT NULL
         )
+        SELECT day, tenant, toLowCardinality('(all)') AS service, source, kyb_measured, has_kyb, has_kyc, lasted, kyb, kyc, -1 AS took
+        FROM closed_cases
+        UNION ALL
+        -- Of a service that did not end after it began: -1.
+        SELECT
+            day, tenant, name, source, kyb_measured, has_kyb, has_kyc, lasted, kyb, kyc,
+            ifNull(dateDiff('microsecond', initiated, resolved), -1)
+        FROM closed_cases
+        ARRAY JOIN services.name AS name, services.initiated_at AS initiated, services.resolved_at AS resolved
     )
-    WHERE measured.3 IS NOT NULL
+    GROUP BY day, tenant, service, source, kyb_measured
 )
+ARRAY JOIN parts AS measured
+WHERE measured.3 > 0
 GROUP BY day, tenant, service, part, opened_at_source
 COMMENT 'Durations of closed cases and of their parts, by day of closing, tenant, service and kind of start.';

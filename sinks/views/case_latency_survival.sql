@@ -18,62 +18,69 @@ CREATE OR REPLACE VIEW ${database}.case_latency_survival
     survival_lower_95 Nullable(Float64) COMMENT 'Lower end of the pointwise 95 % confidence interval (Greenwood, log-log); null where survival is 0 or 1.',
     survival_upper_95 Nullable(Float64) COMMENT 'Upper end of it.'
 )
-AS SELECT
+AS WITH
+    -- A duration is a number of microseconds, twice, and one more if nothing ended then. Sorted, closings come before what is censored.
+    arraySort(groupArray(lasted)) AS sorted,
+    length(sorted) AS watched,
+    arrayMap((one, next) -> intDiv(one, 2) != intDiv(next, 2), sorted, arrayPushBack(arrayPopFront(sorted), -2)) AS is_last,
+    -- Of each distinct duration: how many are over by then, and how many of them ended.
+    arrayFilter((one, last) -> last, arrayEnumerate(sorted), is_last) AS over,
+    arrayFilter((one, last) -> last, arrayCumSum(arrayMap(one -> 1 - one % 2, sorted)), is_last) AS ended,
+    arrayPushFront(arrayPopBack(over), 0) AS over_before,
+    arrayMap((one, before) -> one - before, ended, arrayPushFront(arrayPopBack(ended), 0)) AS ended_then,
+    arrayMap(before -> watched - before, over_before) AS left_then
+SELECT
     tenant, service, part, opened_at_source, seconds, at_risk, closed, censored,
     round(estimate, 9) AS survival,
     if(closings = 0 OR estimate = 0, NULL, round(pow(estimate, exp(-1.959963984540054 * sqrt(variance) / log(estimate))), 9)) AS survival_lower_95,
     if(closings = 0 OR estimate = 0, NULL, round(pow(estimate, exp(1.959963984540054 * sqrt(variance) / log(estimate))), 9)) AS survival_upper_95
 FROM (
     SELECT
-        tenant, service, part, opened_at_source, seconds, at_risk, closed, censored,
-        sum(closed) OVER so_far AS closings,
-        exp(sum(log1p(-closed / at_risk)) OVER so_far) AS estimate,
-        sum(if(closed = at_risk, 0, closed / (at_risk * (at_risk - closed)))) OVER so_far AS variance
+        tenant, service, part, opened_at_source,
+        arrayMap(one -> intDiv(one, 2) / 1e6, arrayFilter((one, last) -> last, sorted, is_last)) AS all_seconds,
+        left_then AS all_at_risk,
+        ended_then AS all_closed,
+        arrayMap((one, before, closings) -> one - before - closings, over, over_before, ended_then) AS all_censored,
+        ended AS all_closings,
+        arrayMap(one -> exp(one), arrayCumSum(arrayMap((ends, left) -> log1p(-ends / left), ended_then, left_then))) AS all_estimates,
+        arrayCumSum(arrayMap((ends, left) -> if(ends = left, 0, ends / (left * (left - ends))), ended_then, left_then)) AS all_variances
     FROM (
         SELECT
-            tenant, service, part, opened_at_source,
-            microseconds / 1e6 AS seconds,
-            toUInt64(sum(ended + watched) OVER (PARTITION BY tenant, service, part, opened_at_source)
-                - sum(ended + watched) OVER (PARTITION BY tenant, service, part, opened_at_source ORDER BY microseconds)
-                + ended + watched) AS at_risk,
-            ended AS closed,
-            watched AS censored
+            tenant, '(all)' AS service, 'case' AS part, toString(opened_at_source) AS opened_at_source,
+            greatest(dateDiff('microsecond', opened_at, ifNull(closed_at, until)), 0) * 2 + (closed_at IS NULL) AS lasted
         FROM (
-            SELECT
-                tenant, measured.1 AS service, measured.2 AS part, measured.3 AS opened_at_source,
-                greatest(dateDiff('microsecond', assumeNotNull(measured.4), assumeNotNull(ifNull(measured.5, until))), 0) AS microseconds,
-                countIf(measured.5 IS NOT NULL) AS ended,
-                countIf(measured.5 IS NULL) AS watched
-            FROM (
-                SELECT
-                    tenant, until,
-                    arrayJoin(arrayConcat(
-                        [('(all)', 'case', source, toNullable(opened_at), closed_at)],
-                        if(kyb_status = 'none', [], [(
-                            '(all)', 'kyb', if(kyb_measured, 'event', source),
-                            if(kyb_measured, kyb_initiated_at, toNullable(opened_at)), kyb_resolved_at
-                        )]),
-                        if(kyc_status = 'none', [], [('(all)', 'kyc', source, toNullable(opened_at), kyc_final_at)]),
-                        arrayMap(
-                            one -> (toString(one.name), 'service', 'event', one.initiated_at, one.resolved_at),
-                            arrayFilter(
-                                one -> one.initiated_at IS NOT NULL AND ifNull(one.resolved_at >= one.initiated_at, true),
-                                services
-                            )
-                        )
-                    )) AS measured
-                FROM (
-                    SELECT
-                        tenant, services, opened_at, closed_at, kyb_status, kyb_initiated_at, kyb_resolved_at, kyc_status, kyc_final_at,
-                        toString(opened_at_source) AS source,
-                        kyb_initiated_at IS NOT NULL AND ifNull(kyb_initiated_at <= kyb_resolved_at, true) AS kyb_measured,
-                        ifNull(closed_at, if(outcome = 'expired', deadline_at, now64(6, 'UTC'))) AS until
-                    FROM ${database}.current_cases
-                )
-            )
-            GROUP BY tenant, service, part, opened_at_source, microseconds
+            SELECT *, ifNull(closed_at, if(outcome = 'expired', deadline_at, now64(6, 'UTC'))) AS until FROM ${database}.current_cases
         )
+        UNION ALL
+        SELECT
+            tenant, '(all)' AS service, 'kyb' AS part, if(kyb_measured, 'event', toString(opened_at_source)) AS opened_at_source,
+            greatest(dateDiff('microsecond', if(kyb_measured, assumeNotNull(kyb_initiated_at), opened_at), ifNull(kyb_resolved_at, until)), 0) * 2 + (kyb_resolved_at IS NULL) AS lasted
+        FROM (
+            SELECT *, kyb_initiated_at IS NOT NULL AND ifNull(kyb_initiated_at <= kyb_resolved_at, true) AS kyb_measured
+            FROM (SELECT *, ifNull(closed_at, if(outcome = 'expired', deadline_at, now64(6, 'UTC'))) AS until FROM ${database}.current_cases)
+        )
+        WHERE kyb_status != 'none'
+        UNION ALL
+        SELECT
+            tenant, '(all)' AS service, 'kyc' AS part, toString(opened_at_source) AS opened_at_source,
+            greatest(dateDiff('microsecond', opened_at, ifNull(kyc_final_at, until)), 0) * 2 + (kyc_final_at IS NULL) AS lasted
+        FROM (
+            SELECT *, ifNull(closed_at, if(outcome = 'expired', deadline_at, now64(6, 'UTC'))) AS until FROM ${database}.current_cases
+        )
+        WHERE kyc_status != 'none'
+        UNION ALL
+        SELECT
+            tenant, toString(name) AS service, 'service' AS part, 'event' AS opened_at_source,
+            greatest(dateDiff('microsecond', assumeNotNull(initiated), ifNull(resolved, until)), 0) * 2 + (resolved IS NULL) AS lasted
+        FROM (
+            SELECT *, ifNull(closed_at, if(outcome = 'expired', deadline_at, now64(6, 'UTC'))) AS until FROM ${database}.current_cases
+        )
+        ARRAY JOIN services.name AS name, services.initiated_at AS initiated, services.resolved_at AS resolved
+        WHERE initiated IS NOT NULL AND ifNull(resolved >= initiated, true)
     )
-    WINDOW so_far AS (PARTITION BY tenant, service, part, opened_at_source ORDER BY seconds)
-) AS estimated
+    GROUP BY tenant, service, part, opened_at_source
+)
+ARRAY JOIN
+    all_seconds AS seconds, all_at_risk AS at_risk, all_closed AS closed, all_censored AS censored,
+    all_closings AS closings, all_estimates AS estimate, all_variances AS variance
 COMMENT 'Share of cases still open after a time, open ones included: Kaplan-Meier.';

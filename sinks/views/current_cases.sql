@@ -1,5 +1,5 @@
 -- Each case as it stands: the newest version of it. Cases that were merged into another one are left out.
--- Sorted by version alone, and cut by case: of the ways tried, the one that reads and sorts only the columns that are asked for.
+-- From case_states, which ClickHouse keeps beside cases: to find the newest of all versions anew for each question takes seconds.
 CREATE OR REPLACE VIEW ${database}.current_cases
 (
     tenant LowCardinality(String) COMMENT 'Owner of the case.',
@@ -32,10 +32,6 @@ AS SELECT
     tenant, case_id, version, match_state, kyb_status, kyc_status, outcome, services, subjects, expected_subjects,
     opened_at, opened_at_source, kyb_initiated_at, kyb_resolved_at, kyc_first_result_at, kyc_final_at, linked_at,
     closed_at, deadline_at, updated_at, placements, resubmissions, aml_alerts, anomalies, _inserted_at
-FROM (
-    SELECT * FROM ${database}.cases FINAL
-    ORDER BY version DESC
-    LIMIT 1 BY tenant, case_id
-)
+FROM ${database}.case_states FINAL
 WHERE outcome != 'merged'
 COMMENT 'Each case as it stands; merged ones left out.';

@@ -16,22 +16,29 @@ CREATE OR REPLACE VIEW ${database}.data_quality
 )
 AS SELECT
     day, tenant, source, type,
-    substring(code, 1, position(code, ':') - 1) AS rule,
-    substring(code, position(code, ':') + 1) AS field,
-    found AS violations,
-    max(if(code = '', found, 0)) OVER (PARTITION BY day, tenant, source, type) AS events,
+    substring(broken.1, 1, position(broken.1, ':') - 1) AS rule,
+    substring(broken.1, position(broken.1, ':') + 1) AS field,
+    broken.2 AS violations,
+    in_all AS events,
     violations / events AS violation_rate
 FROM (
     SELECT
         toDate(received_at, 'UTC') AS day, tenant, source, type,
-        arrayJoin(arrayDistinct(arrayConcat(
-            arrayMap(one -> toString(one), events.violations),
-            arrayMap(one -> concat('undocumented:', one), events.unknown_fields),
-            ['']
-        ))) AS code,
-        count() AS found
-    FROM ${database}.events AS events FINAL
-    GROUP BY day, tenant, source, type, code
-)
-QUALIFY code != ''
+        count() AS in_all,
+        sumMap(codes, arrayWithConstant(length(codes), toUInt64(1))) AS found,
+        arrayJoin(arrayZip(found.1, found.2)) AS broken
+    FROM (
+        SELECT
+            received_at, tenant, source, type,
+            if(
+                empty(events.violations) AND empty(events.unknown_fields), [],
+                arrayDistinct(arrayConcat(
+                    arrayMap(one -> toString(one), events.violations),
+                    arrayMap(one -> concat('undocumented:', one), events.unknown_fields)
+                ))
+            ) AS codes
+        FROM ${database}.event_facts AS events FINAL
+    )
+    GROUP BY day, tenant, source, type
+) AS counted
 COMMENT 'Violations of the provider''s document by field.';

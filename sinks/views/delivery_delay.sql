@@ -13,20 +13,19 @@ CREATE OR REPLACE VIEW ${database}.delivery_delay
     p99_seconds Float64 COMMENT '99 % took no longer.',
     max_seconds Float64 COMMENT 'The longest.'
 )
-AS SELECT
+AS WITH quantilesExactInclusive(0.5, 0.9, 0.95, 0.99)(microseconds) AS quantiles
+SELECT
     day, tenant, source,
     count() AS deliveries,
-    round(avg(seconds), 6) AS mean_seconds,
-    round(quantileExactInclusive(0.5)(seconds), 6) AS p50_seconds,
-    round(quantileExactInclusive(0.9)(seconds), 6) AS p90_seconds,
-    round(quantileExactInclusive(0.95)(seconds), 6) AS p95_seconds,
-    round(quantileExactInclusive(0.99)(seconds), 6) AS p99_seconds,
-    max(seconds) AS max_seconds
+    round(avg(microseconds) / 1e6, 6) AS mean_seconds,
+    round(quantiles[1] / 1e6, 6) AS p50_seconds,
+    round(quantiles[2] / 1e6, 6) AS p90_seconds,
+    round(quantiles[3] / 1e6, 6) AS p95_seconds,
+    round(quantiles[4] / 1e6, 6) AS p99_seconds,
+    max(microseconds) / 1e6 AS max_seconds
 FROM (
-    SELECT
-        toDate(received_at, 'UTC') AS day, tenant, source,
-        dateDiff('microsecond', received_at, _inserted_at) / 1e6 AS seconds
-    FROM ${database}.deliveries FINAL
+    SELECT toDate(received_at, 'UTC') AS day, tenant, source, dateDiff('microsecond', received_at, _inserted_at) AS microseconds
+    FROM ${database}.delivery_facts FINAL
 )
 GROUP BY day, tenant, source
 COMMENT 'Webhook to queryable.';

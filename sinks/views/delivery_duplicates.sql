@@ -35,27 +35,30 @@ FROM (
         countIf(verdict = 'new') AS new,
         countIf(verdict = 'duplicate') AS duplicates,
         countIf(verdict = 'quarantined') AS quarantined
-    FROM ${database}.deliveries FINAL
+    FROM ${database}.delivery_facts FINAL
     GROUP BY day, tenant, source
 ) AS counted
 LEFT JOIN (
     SELECT
         day, tenant, source,
         toNullable(count()) AS events,
-        toNullable(round(quantileExactInclusive(0.5)(seconds), 6)) AS p50,
-        toNullable(round(quantileExactInclusive(0.9)(seconds), 6)) AS p90,
-        toNullable(round(quantileExactInclusive(0.95)(seconds), 6)) AS p95,
-        toNullable(round(quantileExactInclusive(0.99)(seconds), 6)) AS p99,
+        quantilesExactInclusive(0.5, 0.9, 0.95, 0.99)(seconds) AS quantiles,
+        toNullable(round(quantiles[1], 6)) AS p50,
+        toNullable(round(quantiles[2], 6)) AS p90,
+        toNullable(round(quantiles[3], 6)) AS p95,
+        toNullable(round(quantiles[4], 6)) AS p99,
         toNullable(max(seconds)) AS longest
     FROM (
         SELECT
             tenant,
-            argMin(source, (received_at, delivery_id)) AS source,
+            -- Of two at the same microsecond, one of them, always the same.
+            argMin(source, bitShiftLeft(toUInt256(toUnixTimestamp64Micro(received_at)), 128) + delivery) AS source,
             toDate(min(received_at), 'UTC') AS day,
             dateDiff('microsecond', min(received_at), max(received_at)) / 1e6 AS seconds
-        FROM ${database}.deliveries FINAL
-        WHERE event_id IS NOT NULL
-        GROUP BY tenant, event_id
+        FROM ${database}.delivery_facts FINAL
+        -- Few events are delivered again: only theirs are grouped.
+        WHERE event != 0 AND event IN (SELECT event FROM ${database}.delivery_facts WHERE verdict = 'duplicate')
+        GROUP BY tenant, event
         HAVING count() > 1
     )
     GROUP BY day, tenant, source

@@ -19,21 +19,7 @@ CREATE OR REPLACE VIEW ${database}.event_log
     kyc_level LowCardinality(String) COMMENT 'KYC; empty otherwise.',
     placement LowCardinality(String) COMMENT 'As in events; empty for linked, completed, rejected and expired.'
 )
-AS SELECT
-    if(empty(merged.into), happened.case_id, merged.into) AS `case:concept:name`,
-    happened.activity AS `concept:name`,
-    happened.received_at AS `time:timestamp`,
-    happened.transition AS `lifecycle:transition`,
-    happened.source AS `org:resource`,
-    happened.tenant AS `case:tenant`,
-    1 AS tie_rank,
-    happened.event_id AS event_id,
-    happened.event_type AS type,
-    happened.event_status AS status,
-    happened.person AS subject,
-    happened.level AS kyc_level,
-    happened.placement AS placement
-FROM (
+AS WITH happened AS (
     SELECT
         tenant, case_id, received_at, source, event_id, placement,
         toString(type) AS event_type,
@@ -56,14 +42,37 @@ FROM (
             event_type = 'document_purchase_request' AND event_status = 'resolved' AND activity = 'documents', 'complete',
             'unknown'
         ) AS transition
-    FROM ${database}.events FINAL
-) AS happened
-LEFT JOIN (
-    SELECT tenant, case_id, argMax(ifNull(merged_into, ''), version) AS into
-    FROM ${database}.cases
-    GROUP BY tenant, case_id
-    HAVING argMax(outcome, version) = 'merged'
-) AS merged ON merged.tenant = happened.tenant AND merged.case_id = happened.case_id
+    FROM ${database}.event_facts FINAL
+),
+merged AS (
+    SELECT tenant, case_id, assumeNotNull(merged_into) AS merged_into
+    FROM ${database}.case_states FINAL
+    WHERE outcome = 'merged' AND merged_into IS NOT NULL
+)
+SELECT
+    case_id AS `case:concept:name`,
+    activity AS `concept:name`,
+    received_at AS `time:timestamp`,
+    transition AS `lifecycle:transition`,
+    source AS `org:resource`,
+    tenant AS `case:tenant`,
+    1 AS tie_rank,
+    event_id,
+    event_type AS type,
+    event_status AS status,
+    person AS subject,
+    level AS kyc_level,
+    placement
+FROM happened
+-- Only provisional cases are ever merged into another, and most events are of none: these need no look at merged.
+WHERE NOT startsWith(case_id, 'kyc:') OR (tenant, case_id) NOT IN (SELECT tenant, case_id FROM merged)
+UNION ALL
+SELECT
+    merged.merged_into,
+    happened.activity, happened.received_at, happened.transition, happened.source, happened.tenant, 1,
+    happened.event_id, happened.event_type, happened.event_status, happened.person, happened.level, happened.placement
+FROM happened
+INNER JOIN merged ON merged.tenant = happened.tenant AND merged.case_id = happened.case_id
 UNION ALL
 SELECT
     case_id, step.1, assumeNotNull(step.2), step.3, 'kyb-stream', tenant, step.4, '', 'case', '', '', '', ''

@@ -18,25 +18,26 @@ CREATE OR REPLACE VIEW ${database}.funnel_by_service
     still_open UInt64 COMMENT 'Of these cases, those with the outcome open or awaiting_resubmission.'
 )
 AS SELECT
-    day, tenant, of_service.1 AS service,
+    day, tenant, service,
     count() AS cases,
-    countIf(of_service.2) AS initiated,
-    countIf(of_service.3) AS resolved,
-    countIf(linked_at IS NOT NULL) AS linked,
-    countIf(kyc_first_result_at IS NOT NULL) AS kyc_received,
-    countIf(kyc_final_at IS NOT NULL) AS kyc_final,
+    sum(was_initiated) AS initiated,
+    sum(was_resolved) AS resolved,
+    countIf(is_linked) AS linked,
+    countIf(has_result) AS kyc_received,
+    countIf(has_final) AS kyc_final,
     countIf(outcome = 'completed') AS completed,
     countIf(outcome = 'rejected') AS rejected,
     countIf(outcome = 'expired') AS expired,
     countIf(outcome IN ('open', 'awaiting_resubmission')) AS still_open
 FROM (
     SELECT
-        toDate(opened_at, 'UTC') AS day, tenant, outcome, linked_at, kyc_first_result_at, kyc_final_at,
-        arrayJoin(arrayPushFront(
-            arrayMap(one -> (toString(one.name), one.initiated_at IS NOT NULL, one.resolved_at IS NOT NULL), services),
-            ('(all)', kyb_initiated_at IS NOT NULL, kyb_status = 'resolved')
-        )) AS of_service
+        toDate(opened_at, 'UTC') AS day, tenant, outcome,
+        linked_at IS NOT NULL AS is_linked, kyc_first_result_at IS NOT NULL AS has_result, kyc_final_at IS NOT NULL AS has_final,
+        arrayPushFront(services.name, '(all)') AS named,
+        arrayPushFront(arrayMap(one -> one IS NOT NULL, services.initiated_at), kyb_initiated_at IS NOT NULL) AS begun,
+        arrayPushFront(arrayMap(one -> one IS NOT NULL, services.resolved_at), kyb_status = 'resolved') AS ended
     FROM ${database}.current_cases
 )
+ARRAY JOIN named AS service, begun AS was_initiated, ended AS was_resolved
 GROUP BY day, tenant, service
 COMMENT 'How far cases came, by day of opening, tenant and service.';

@@ -23,7 +23,7 @@ FROM (
         count() AS results,
         uniqExact(subject) AS persons,
         if(reason = '', results, 0) AS results_in_all
-    FROM ${database}.events AS events FINAL
+    FROM ${database}.event_facts AS events FINAL
     WHERE events.status IN ('permanent_rejection', 'temporary_rejection') AND type = 'kyc_result'
     GROUP BY day, tenant, source, status, reason
 )

@@ -22,21 +22,22 @@ CREATE OR REPLACE VIEW ${database}.retry_conformance
     gap_p95_seconds Float64 COMMENT 'The same, 95 % took no longer.',
     gap_p99_seconds Float64 COMMENT 'The same, 99 % took no longer.'
 )
-AS SELECT
+AS WITH quantilesExactInclusive(0.5, 0.9, 0.95, 0.99)(gap) AS quantiles
+SELECT
     day, tenant, source, phase, interval_seconds,
-    uniqExact(event_id) AS events,
+    uniqExact(event) AS events,
     count() AS repeats,
     if(phase = 'undocumented', NULL, countIf(punctual)) AS on_schedule,
     if(phase = 'undocumented', NULL, countIf(early)) AS too_early,
     if(phase = 'undocumented', NULL, countIf(NOT punctual AND NOT early)) AS off_schedule,
     on_schedule / repeats AS conformance,
-    round(quantileExactInclusive(0.5)(gap), 6) AS gap_p50_seconds,
-    round(quantileExactInclusive(0.9)(gap), 6) AS gap_p90_seconds,
-    round(quantileExactInclusive(0.95)(gap), 6) AS gap_p95_seconds,
-    round(quantileExactInclusive(0.99)(gap), 6) AS gap_p99_seconds
+    round(quantiles[1], 6) AS gap_p50_seconds,
+    round(quantiles[2], 6) AS gap_p90_seconds,
+    round(quantiles[3], 6) AS gap_p95_seconds,
+    round(quantiles[4], 6) AS gap_p99_seconds
 FROM (
     SELECT
-        day, tenant, source, event_id,
+        day, tenant, source, event,
         (repeat.2 - repeat.1) / 1e6 AS gap,
         multiIf(
             kind != 'kyc-registration', 'undocumented',
@@ -54,8 +55,8 @@ FROM (
         documented > 0 AND NOT early AND abs(gap - round(gap / documented) * documented) <= 0.1 * documented AS punctual
     FROM (
         SELECT
-            tenant, event_id,
-            argMin(deliveries.source, (received_at, delivery_id)) AS source,
+            tenant, event,
+            argMin(deliveries.source, bitShiftLeft(toUInt256(toUnixTimestamp64Micro(received_at)), 128) + delivery) AS source,
             any(source_kind) AS kind,
             arraySort(groupArray(toUnixTimestamp64Micro(received_at))) AS times,
             toDate(fromUnixTimestamp64Micro(times[1], 'UTC'), 'UTC') AS day,
@@ -63,9 +64,10 @@ FROM (
                 arrayMap(one -> one - times[1], arrayPopBack(times)),
                 arrayMap(one -> one - times[1], arrayPopFront(times))
             )) AS repeat
-        FROM ${database}.deliveries AS deliveries FINAL
-        WHERE (tenant, event_id) IN (SELECT tenant, event_id FROM ${database}.deliveries WHERE verdict = 'duplicate')
-        GROUP BY tenant, event_id
+        FROM ${database}.delivery_facts AS deliveries FINAL
+        -- Only events that were delivered again.
+        WHERE event != 0 AND event IN (SELECT event FROM ${database}.delivery_facts WHERE verdict = 'duplicate')
+        GROUP BY tenant, event
     )
 )
 GROUP BY day, tenant, source, phase, interval_seconds

@@ -34,12 +34,8 @@ FROM (
     GROUP BY tenant, source, reason, minute
 ) AS failed
 LEFT JOIN (
-    SELECT toDate(received_at, 'UTC') AS day, tenant, source, uniqExact(delivery_id) AS deliveries
-    FROM ${database}.deliveries
-    WHERE (tenant, source, day) IN (
-        SELECT tenant, source, toDate(minute, 'UTC') FROM ${database}.rejections
-        WHERE startsWith(reason, 'signature_') OR reason = 'wrong_token'
-    )
+    SELECT toDate(received_at, 'UTC') AS day, tenant, source, count() AS deliveries
+    FROM ${database}.delivery_facts FINAL
     GROUP BY day, tenant, source
 ) AS received ON received.day = failed.day AND received.tenant = failed.tenant AND received.source = failed.source
 GROUP BY day, tenant, source, reason

@@ -15,29 +15,38 @@ CREATE OR REPLACE VIEW ${database}.straight_through_rate
 )
 AS SELECT
     day, tenant, service,
-    count() AS closed,
-    countIf(NOT was_rejected AND NOT was_resubmitted AND NOT was_reopened AND NOT was_odd) AS straight_through,
-    countIf(was_rejected) AS rejected,
-    countIf(was_resubmitted) AS resubmitted,
-    countIf(was_reopened) AS reopened,
-    countIf(was_odd) AS with_anomalies,
+    sum(in_all) AS closed,
+    sum(straight) AS straight_through,
+    sum(with_rejection) AS rejected,
+    sum(with_resubmission) AS resubmitted,
+    sum(opened_again) AS reopened,
+    sum(odd) AS with_anomalies,
     straight_through / closed AS straight_through_rate
 FROM (
+    -- Cases of the same services are counted together first, and under each of these services afterwards.
     SELECT
-        toDate(assumeNotNull(closed_at), 'UTC') AS day,
-        tenant,
-        arrayJoin(arrayPushFront(arrayMap(one -> toString(one.name), services), '(all)')) AS service,
-        outcome = 'rejected' AS was_rejected,
-        resubmissions > 0 AS was_resubmitted,
-        (tenant, case_id) IN (
-            SELECT tenant, case_id FROM ${database}.cases
-            WHERE closed_at IS NOT NULL
-            GROUP BY tenant, case_id
-            HAVING min(closed_at) != max(closed_at)
-        ) AS was_reopened,
-        notEmpty(anomalies) AS was_odd
-    FROM ${database}.current_cases
-    WHERE closed_at IS NOT NULL
+        day, tenant, names,
+        count() AS in_all,
+        countIf(NOT was_rejected AND NOT was_resubmitted AND NOT was_reopened AND NOT was_odd) AS straight,
+        countIf(was_rejected) AS with_rejection,
+        countIf(was_resubmitted) AS with_resubmission,
+        countIf(was_reopened) AS opened_again,
+        countIf(was_odd) AS odd
+    FROM (
+        SELECT
+            toDate(assumeNotNull(closed_at), 'UTC') AS day,
+            tenant, services.name AS names,
+            outcome = 'rejected' AS was_rejected,
+            resubmissions > 0 AS was_resubmitted,
+            (tenant, case_id) IN (
+                SELECT tenant, case_id FROM ${database}.case_closings FINAL WHERE first_closed_at != last_closed_at
+            ) AS was_reopened,
+            notEmpty(anomalies) AS was_odd
+        FROM ${database}.current_cases
+        WHERE closed_at IS NOT NULL
+    )
+    GROUP BY day, tenant, names
 )
+ARRAY JOIN arrayPushFront(names, '(all)') AS service
 GROUP BY day, tenant, service
 COMMENT 'Closed cases that needed no second look.';

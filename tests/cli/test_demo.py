@@ -6,16 +6,17 @@ import json
 import re
 import signal
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
 from kybstream.operations.demonstration import CaseRow, wrong_cases, wrong_deliveries
-from kybstream.operations.reconcile import Landed, account
+from kybstream.operations.reconcile import Account, Comparison
 from kybstream.simulator import ExpectedCase, PlannedDelivery, SentDelivery
 from kybstream.simulator.planned import Verdict
+from sinks.landed import LandedIds
 from tests.support.stack import Background
 from tests.support.waiting import wait_until
 
@@ -154,29 +155,34 @@ def test_a_wrong_case_is_reported(cases: dict[str, CaseRow], finding: str) -> No
     assert wrong_cases([CASE, MAYBE], cases) == [finding]
 
 
-def landed(delivery_id: str, rows: int = 1, at: datetime = NOW) -> Landed:
-    """A delivery in ClickHouse."""
-    return Landed(delivery_id, "new", at, rows)
-
-
-def test_an_account_balances_when_all_three_agree() -> None:
+def test_an_account_balances_when_both_agree() -> None:
     """Copies in the raw topic are harmless; what left the topic by its retention is not missed."""
-    found = account(
-        {"1": 2, "2": 1}, {"1", "2"}, [landed("1"), landed("2"), landed("0", at=NOW - timedelta(days=9))], oldest=NOW
-    )
-    assert (found.balanced, found.findings(), found.repeated, found.landed) == (True, [], 1, {"new": 3})
+    found = Comparison()
+    found.take(["1", "2", "1"], LandedIds(["2", "1"], ["0"]))
+    assert (found.raw, found.repeated, found.missing, found.doubled, found.unknown) == (2, 1, [], [], [])
 
 
 @pytest.mark.parametrize(
-    ("judged", "rows", "finding"),
+    ("rows", "finding"),
     [
-        ({"1"}, [landed("1"), landed("2")], "1 in the raw topic, but not judged: 2"),
-        ({"1", "2"}, [landed("1")], "1 in the raw topic, but not in ClickHouse: 2"),
-        ({"1", "2"}, [landed("1"), landed("2", rows=2)], "1 more than once in ClickHouse: 2"),
-        ({"1", "2"}, [landed("1"), landed("2"), landed("3")], "1 in ClickHouse, but not in the raw topic: 3"),
+        (["1"], ("missing", "1 in the raw topic, but not in ClickHouse: 2")),
+        (["1", "2", "2"], ("doubled", "1 more than once in ClickHouse: 2")),
+        (["1", "2", "3"], ("unknown", "1 in ClickHouse, but not in the raw topic: 3")),
     ],
 )
-def test_an_account_names_what_does_not_balance(judged: set[str], rows: list[Landed], finding: str) -> None:
+def test_an_account_names_what_does_not_balance(rows: list[str], finding: tuple[str, str]) -> None:
     """Missing, doubled or unknown, each delivery by its id."""
-    found = account({"1": 1, "2": 1}, judged, rows, oldest=NOW)
-    assert (found.balanced, found.findings()) == (False, [finding])
+    found = Comparison()
+    found.take(["1", "2"], LandedIds(rows, []))
+    name, sentence = finding
+    account = Account(2, 0, 2, {}, **{name: getattr(found, name)})
+    assert (account.balanced, account.findings()) == (False, [sentence])
+
+
+def test_an_account_counts_what_it_has_no_room_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Millions of missing deliveries are named up to a limit, and counted beyond it."""
+    monkeypatch.setattr("kybstream.operations.reconcile.NAMED", 3)
+    found = Comparison()
+    found.take([str(number) for number in range(5)], LandedIds([], []))
+    account = Account(5, 0, 5, {}, missing=found.missing, unnamed=found.unnamed)
+    assert account.findings() == ["5 in the raw topic, but not in ClickHouse: 0, 1, 2"]

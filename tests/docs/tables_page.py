@@ -12,6 +12,7 @@ from deploy.embedded.ports import free_port
 from deploy.embedded.readiness import http_ok
 from deploy.embedded.supervisor import Child, Supervisor
 from kybstream.settings import ClickHouseSettings
+from sinks.derived import DERIVED
 from sinks.migrate import migrate, views
 from sinks.query import Value, query
 from sinks.tables import TABLES
@@ -27,7 +28,8 @@ async def tables_page() -> str:
     objects, columns = await _described()
     view_names = {name for name, _ in views()}
     topic_of = {each.name: each.topic for each in TABLES}
-    order = [each.name for each in TABLES] + sorted(view_names) + ["schema_migrations"]
+    source_of = {each.name: each.source for each in DERIVED}
+    order = [each.name for each in TABLES] + sorted(view_names) + [*source_of, "schema_migrations"]
     overview = table(
         ("name", "what", "holds"),
         ([f"[{name}](#{name})", "view" if name in view_names else "table", prose(objects[name])] for name in order),
@@ -35,6 +37,9 @@ async def tables_page() -> str:
     parts = [INTRO, overview, ""]
     for name in order:
         filled = f" Filled from [kyb.{topic_of[name]}](topics.md)." if name in topic_of else ""
+        filled += (
+            f" Fed by ClickHouse with each insert into [{source_of[name]}](#{source_of[name]})." if name in source_of else ""
+        )
         parts.append(f"## {name}\n\n{prose(objects[name])}{filled}\n\n{_columns(columns[name])}\n")
     return "\n".join(parts)
 

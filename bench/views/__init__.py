@@ -1,0 +1,1 @@
+"""How fast the views answer at ten million events, on the embedded ClickHouse-compatible server."""

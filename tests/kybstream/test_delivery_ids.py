@@ -1,0 +1,116 @@
+"""Reading the ids of a topic from its bytes: the same as decoding every record, whatever lies there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from deploy.embedded.apache_kafka import KafkaNode
+from kybstream.ids import new_delivery_id
+from kybstream.operations.delivery_ids import IdBuckets, TopicScan, scan_ids
+from kybstream.operations.topic_reader import read_topic
+from kybstream.settings import KafkaSettings
+from schemas.codec import encode
+from schemas.records import WebhookDelivery
+
+_RECEIVED = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
+def _delivery(delivery_id: str, **fields: object) -> bytes:
+    made: dict[str, object] = {
+        "received_at": _RECEIVED,
+        "tenant": "acme",
+        "source": "kyb",
+        "source_kind": "kyb-service",
+        "body": b"x" * 300,
+    }
+    return encode(WebhookDelivery(delivery_id=delivery_id, **made | fields))  # type: ignore[arg-type]
+
+
+async def _scanned(bootstrap: str, topic: str, **options: object) -> tuple[list[str], TopicScan]:
+    ids: list[str] = []
+    kafka = KafkaSettings(bootstrap_servers=bootstrap)
+    scan = await scan_ids(
+        kafka,
+        topic,
+        WebhookDelivery,
+        lambda some: ids.extend(each.decode() for each in some),
+        **options,  # type: ignore[arg-type]
+    )
+    return ids, scan
+
+
+async def _filled(bootstrap: str, topic: str, values: list[bytes | None], *, compression: str | None) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, 3, 1)])
+    finally:
+        await admin.close()
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", compression_type=compression, linger_ms=5)
+    await producer.start()
+    try:
+        sent = [
+            await producer.send(
+                topic, value, key=None if number % 7 == 0 else b"k" * (number % 200), headers=[("ce_id", b"x" * (number % 90))]
+            )
+            for number, value in enumerate(values)
+        ]
+        for each in sent:
+            await each
+    finally:
+        await producer.stop()
+
+
+async def _every_form_is_read(bootstrap: str, topic: str, compression: str | None) -> None:
+    ids = [new_delivery_id() for _ in range(3_000)]
+    values: list[bytes | None] = [_delivery(each, body=b"x" * (number % 9_000)) for number, each in enumerate(ids)]
+    values += [_delivery(ids[0]), _delivery("an id of another form"), b"no delivery", b"", None, encode_wrong()]
+    await _filled(bootstrap, topic, values, compression=compression)
+    found, scan = await _scanned(bootstrap, topic)
+    assert sorted(found) == sorted([*ids, ids[0], "an id of another form"])
+    assert (scan.records, scan.undecodable) == (len(values), 4)
+    assert scan.complete_since_ms == _RECEIVED.timestamp() * 1000
+    later, behind = await _scanned(bootstrap, topic, begin=scan.ends)
+    assert (later, behind.records) == ([], 0)
+    assert sum(scan.ends.values()) == len(
+        [record async for record in read_topic(KafkaSettings(bootstrap_servers=bootstrap), topic)]
+    )
+
+
+def encode_wrong() -> bytes:
+    """The fingerprint of no schema."""
+    return b"\xc3\x01" + b"\x00" * 60
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+async def test_every_form_of_record_is_read(noida_broker: str, topic_prefix: str, compression: str | None) -> None:
+    """Large and small bodies, keys and headers, compressed or not, repeats, ids of another form, and what is no delivery."""
+    await _every_form_is_read(noida_broker, f"{topic_prefix}raw-{compression}", compression)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("compression", [None, "gzip"])
+async def test_every_form_of_record_is_read_from_apache_kafka(
+    apache_kafka: KafkaNode, topic_prefix: str, compression: str | None
+) -> None:
+    """The same of the real one, whose fetches end in the middle of a batch."""
+    await _every_form_is_read(apache_kafka.bootstrap_servers, f"{topic_prefix}raw-{compression}", compression)
+
+
+def test_ids_that_went_to_files_come_back(tmp_path: Path) -> None:
+    """With room for a few in memory, every id is in its bucket as often as it was put there."""
+    buckets = IdBuckets(tmp_path, hold_bytes=500)
+    ids = [new_delivery_id() for _ in range(400)]
+    for begin in range(0, 400, 7):
+        buckets.add(each.encode() for each in ids[begin : begin + 7])
+    buckets.add([ids[0].encode()])
+    assert any(tmp_path.iterdir())
+    found = [each for key in buckets.keys() for each in buckets.take(key)]  # noqa: SIM118 (no dictionary)
+    assert sorted(found) == sorted([*ids, ids[0]])
+    assert all(each.endswith(key) for key in buckets.keys() for each in buckets.take(key))  # noqa: SIM118
+    assert buckets.take("no") == []
