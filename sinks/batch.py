@@ -62,6 +62,10 @@ class Waiting:
             return 0.0
         return max(0.0, self._arrivals[0][1] + limits.seconds - now)
 
+    def waited(self, now: float) -> float:
+        """Seconds that its oldest record has waited; 0 when nothing waits."""
+        return now - self._arrivals[0][1] if self._arrivals else 0.0
+
     def is_full(self, limits: Limits, times: int = 1) -> bool:
         """Whether it holds `times` inserts or more."""
         return len(self._messages) >= times * limits.rows or self.bytes >= times * limits.bytes
