@@ -11,7 +11,8 @@ from kybstream.settings import Settings
 from schemas import topics
 from schemas.codec import HEADER_SIZE, decode, encode
 from schemas.records import DeadLetter, Record
-from sinks.migrate import migrate
+from sinks.migrate import migrate, migrations
+from sinks.query import query
 from sinks.run import run_sink
 from sinks.tables import TABLES
 from tests.sinks.making import case, dead_letter, delivery, event, rejection, replay, rows, settings_for
@@ -94,6 +95,15 @@ async def test_missing_tables_and_topics_are_named_before_anything_is_read(
     await migrate(settings.clickhouse)
     with pytest.raises(RunError, match=r"lacks the topics .*cases\.v1"):
         await run_sink(settings, stop=asyncio.Event())
+
+
+async def test_a_database_of_an_older_version_is_refused(settings: Settings) -> None:
+    """A newer sink names the migrations that it misses, and what to run; it writes nothing."""
+    newest = migrations()[-1]
+    await query(settings.clickhouse, f"DELETE FROM schema_migrations WHERE number = {newest.number}")  # noqa: S608
+    with pytest.raises(RunError, match=f"lacks {newest}") as caught:
+        await run_sink(settings, stop=asyncio.Event())
+    assert "kyb-stream migrate" in (caught.value.hint or "")
 
 
 async def test_a_stop_while_kafka_and_clickhouse_are_away_is_quick() -> None:
