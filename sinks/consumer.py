@@ -250,7 +250,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         due = (each for each in idle if everything or each.waiting.due_in(self._limits, now) == 0)
         longest_first = sorted(due, key=lambda each: each.waiting.waited(now), reverse=True)
         for partition in longest_first[: self._slots()]:
-            batch = partition.waiting.take(self._limits)
+            batch = partition.waiting.take(self._limits, now)
             partition.under_way = sum(len(message.value or b"") for message in batch)
             partition.writing = asyncio.create_task(self._write(partition, batch))
 

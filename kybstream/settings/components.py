@@ -189,7 +189,9 @@ class SinkSettings(Section):
     instance: str | None = Field(
         default=None, pattern=NAME, description="static group member id: a restart within 10 s keeps its partitions"
     )
-    flush_seconds: float = Field(default=0.25, gt=0, le=60, description="a record waits at most this long")
+    flush_seconds: float = Field(
+        default=0.25, gt=0, le=60, description="least time between two inserts of a partition; a record waits at most this long"
+    )
     flush_rows: int = Field(default=20_000, ge=1, le=1_000_000)
     flush_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
     dead_letter_share: float = Field(

@@ -40,10 +40,12 @@ async def test_a_stop_writes_the_tail(settings: Settings) -> None:
     """What was read but not due yet is written at a stop."""
     slow = with_sink(settings, flush_seconds=60.0, flush_rows=2)
     async with running(slow):
-        await produce(slow, [delivery(1), delivery(2), delivery(3)])
-        await landed(slow, "deliveries", 2)  # a full batch; the third came with them and waits
-        assert await row_count(slow, "deliveries") == 2
-    assert await row_count(slow, "deliveries") == 3
+        await produce(slow, [delivery(1)])
+        await landed(slow, "deliveries", 1)  # the first does not wait; the next would, for a minute
+        await produce(slow, [delivery(2), delivery(3), delivery(4)])
+        await landed(slow, "deliveries", 3)  # a full batch; the last came with it and waits
+        assert await row_count(slow, "deliveries") == 3
+    assert await row_count(slow, "deliveries") == 4
 
 
 async def test_a_bad_record_goes_to_the_dead_letters_and_its_neighbours_land(settings: Settings) -> None:
