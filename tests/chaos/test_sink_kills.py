@@ -25,10 +25,10 @@ from tests.chaos.sink_load import SinkLoad
 from tests.support.stack import kyb_stream
 from tests.support.waiting import wait_until
 
-RECORDS, RATE = (500_000, 2_500.0) if LONG else (16_000, 2_000.0)
+RECORDS, RATE = (500_000, 2_500.0) if LONG else (12_000, 1_000.0)
 """How many, and how many a second are written at most: so that what breaks, breaks while more comes."""
 
-KILLS, SERVER_KILLS, FREEZES, JOINS = (20, 4, 2, 3) if LONG else (3, 1, 1, 1)
+KILLS, SERVER_KILLS, FREEZES, JOINS = (20, 4, 2, 3) if LONG else (2, 1, 1, 1)
 FROZEN_SECONDS = 10.0 if LONG else 2.0
 MOVED_SECONDS = 60.0
 DRAINED_SECONDS = 300.0 if LONG else 60.0
