@@ -153,7 +153,7 @@ class _Rebuild:
             say(f"{kept} rows kept whose records the topic no longer holds")
             await self._mark(self._shadow.name, MARKS + json.dumps({str(each): offset for each, offset in marks.items()}))
             await self._run("EXCHANGE TABLES ${database}.{table} AND ${database}.{shadow}")
-            _log.info("rebuild.exchanged", table=self._table.name)
+            _log.debug("rebuild.exchanged", table=self._table.name)
         late, _ = await self._copy(self._table, marks)
         say(f"{late} rows that came meanwhile")
         # The live table of before has the comment that migrations gave it.
