@@ -17,6 +17,7 @@ from sinks.rebuild import MARKS, SHADOW, marks_of, rebuild, unfinished
 from sinks.tables import Table
 from tests.sinks.making import case, delivery, land, rows
 from tests.sinks.running import DEADLINE, landed, produce, row_count, running, with_sink
+from tests.sinks.stuck_proxy import StuckProxy
 from tests.support.stack import Background, kyb_stream
 from tests.support.waiting import wait_until
 
@@ -163,14 +164,14 @@ async def test_the_command_can_be_killed_and_run_again(settings: Settings, tmp_p
     async with running(settings):
         await landed(settings, "deliveries", 5_000)
     command = ("sink", "--rebuild", "deliveries", "--config", str(config))
-    process = Background(*command, log=tmp_path / "log")
-
-    async def beside() -> bool:
-        return "deliveries" + SHADOW in await _tables(settings) or process.exit_code is not None
-
-    await wait_until(beside, DEADLINE, "the table beside is there")
-    process.send(signal.SIGKILL)
-    await process.ended()
+    async with StuckProxy(settings.clickhouse.url, answered=0).listening() as proxy:
+        assert isinstance(proxy, StuckProxy)
+        process = Background(*command, log=tmp_path / "log", env={"KYB_STREAM_CLICKHOUSE__URL": proxy.url})
+        await asyncio.wait_for(proxy.stuck.wait(), DEADLINE)  # its first insert
+        assert "deliveries" + SHADOW in await _tables(settings)
+        process.send(signal.SIGKILL)
+        await process.ended()
+        proxy.let_go()
     assert await row_count(settings, "deliveries", final=True) == 5_000
     done = await kyb_stream(*command)
     assert (done.exit_code, done.out) == (0, "deliveries: 5000 rows from the topic, 0 kept\n"), done.err
