@@ -95,3 +95,11 @@ bench-state: install ## bytes a case, and recovery with and without the local st
 .PHONY: bench-streams
 bench-streams: install ## records/s and CPU of the streams, beside plain aiokafka and quixstreams; needs Java and Maven
 	$(BIN)/python -m bench.streams
+
+.PHONY: bench-sink
+bench-sink: install ## rows/s into ClickHouse, beside plain consumption and an insert row by row; needs Java and Maven
+	$(BIN)/python -m bench.sink
+
+.PHONY: bench-latency
+bench-latency: install ## webhook to queryable, p50 and p99 at 100, 500 and 1,000 a second, everything on this machine; needs Java and Maven
+	$(BIN)/python -m bench.latency

@@ -42,6 +42,7 @@ class Waiting:
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._arrivals: deque[tuple[int, float]] = deque()  # how many came when
+        self._taken_at: float | None = None
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -55,19 +56,30 @@ class Waiting:
         self.bytes += sum(_size(message) for message in self._messages[before:])
 
     def due_in(self, limits: Limits, now: float) -> float | None:
-        """Seconds until it must be written: 0 at once, None when nothing waits."""
+        """Seconds until it is to be written: 0 at once, None when nothing waits.
+
+        There is one insert in `seconds` at most, unless one is full. So who comes when the last is long ago does not wait at
+        all, and nobody waits for longer than that.
+        """
         if not self._messages:
             return None
         if self.is_full(limits):
             return 0.0
-        return max(0.0, self._arrivals[0][1] + limits.seconds - now)
+        oldest = self._arrivals[0][1]
+        next_turn = oldest if self._taken_at is None else max(oldest, self._taken_at + limits.seconds)
+        return max(0.0, min(next_turn, oldest + limits.seconds) - now)
+
+    def waited(self, now: float) -> float:
+        """Seconds that its oldest record has waited; 0 when nothing waits."""
+        return now - self._arrivals[0][1] if self._arrivals else 0.0
 
     def is_full(self, limits: Limits, times: int = 1) -> bool:
         """Whether it holds `times` inserts or more."""
         return len(self._messages) >= times * limits.rows or self.bytes >= times * limits.bytes
 
-    def take(self, limits: Limits) -> tuple[Message, ...]:
+    def take(self, limits: Limits, now: float) -> tuple[Message, ...]:
         """Hands out one insert's worth from the front: at least one record, at most what the limits allow."""
+        self._taken_at = now
         count = size = 0
         for message in self._messages[: limits.rows]:
             size += _size(message)

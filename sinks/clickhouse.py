@@ -7,6 +7,7 @@ is revoked, the process stops) without threads that nobody can cancel.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import aiohttp
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, ProgrammingError
 
-from kybstream.errors import KybStreamError
+from kybstream.errors import ConfigurationError, KybStreamError
 from sinks.errors import NOT_ALLOWED, Blame, NotNowError, RefusedError, cause_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _GATEWAY = frozenset({"429", "500", "502", "503", "504"})
 _HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
 _AFTER = re.compile(r"\s*(\(version [^)]*(\([^)]*\))?[^)]*\))?\s*(\(for url [^)]*\))?\s*$")
 _WORDS_LIMIT = 2000
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 Client = Any
 """clickhouse-connect's AsyncClient; its types are not followed here."""
@@ -45,9 +47,11 @@ async def connected(clickhouse: ClickHouseSettings, *, answer_seconds: float = A
 
     Raises:
         NotNowError: ClickHouse does not answer.
-        RefusedError: It refuses user or password.
+        RefusedError: It refuses user or password, or shows a certificate that is not trusted.
+        ConfigurationError: `clickhouse.ca_file` cannot be read.
     """
     parts = urlsplit(clickhouse.url)
+    _require_readable(clickhouse.ca_file)
     secure = parts.scheme == "https"
     with in_our_words(clickhouse):
         client = await clickhouse_connect.get_async_client(
@@ -57,6 +61,7 @@ async def connected(clickhouse: ClickHouseSettings, *, answer_seconds: float = A
             proxy_path=parts.path,
             username=clickhouse.username,
             password=clickhouse.password.reveal_text(),
+            ca_cert=clickhouse.ca_file,
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=answer_seconds,
             query_retries=0,  # retrying is ours, so that it can be logged and stopped
@@ -67,6 +72,16 @@ async def connected(clickhouse: ClickHouseSettings, *, answer_seconds: float = A
         yield client
     finally:
         await client.close()
+
+
+def _require_readable(ca_file: str | None) -> None:
+    if ca_file is None:
+        return
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        why = error.strerror or type(error).__name__
+        raise ConfigurationError(f"clickhouse.ca_file: {ca_file} is not a readable PEM file ({why})") from None
 
 
 @contextmanager
@@ -88,6 +103,11 @@ def _worded(clickhouse: ClickHouseSettings, error: BaseException) -> KybStreamEr
     code = getattr(error, "code", None)
     status = _HTTP_STATUS.search(text)
     where = f"ClickHouse at {clickhouse.url}"
+    if _UNTRUSTED in text:
+        what = f"{where} shows a certificate that is not trusted"
+        return RefusedError(
+            what, code=0, hint="Set clickhouse.ca_file to the authority that signed it; is the host's name right?"
+        )
     if code is None and not status and not isinstance(error, ProgrammingError):
         return NotNowError(
             f"{where} cannot be reached ({type(error).__name__})",

@@ -49,6 +49,8 @@ class _Partition:
     table: Table
     next_offset: int | None = None
     """The first offset not yet taken; None until ClickHouse was asked."""
+    doubted: bool = False
+    """Whether ClickHouse is to be asked again, as soon as all that was taken has landed."""
     landed_to: int = 0
     """The first offset that neither landed nor went to the dead letters."""
     end: int = 0
@@ -149,10 +151,21 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         """Cancels what is under way: after a failure, nothing more may land."""
         await self._settle([each.writing for each in self._partitions.values() if each.writing], 0.0)
 
+    def _doubt(self, partition: _Partition, why: str) -> None:
+        """Reads nothing more of it before table and topic are compared again."""
+        if not partition.doubted:
+            place = partition.place
+            _log.warning("sink.topic_went_back", topic=place.topic, partition=place.partition, why=why)
+            partition.doubted = True
+            self._consumer.pause(place)
+
     def _unresolved(self) -> list[TopicPartition]:
         return [place for place, partition in self._partitions.items() if partition.next_offset is None]
 
     async def _find_resume_points(self) -> None:
+        for each in self._partitions.values():
+            if each.doubted and each.writing is None and not each.waiting:
+                each.doubted, each.next_offset, each.taken = False, None, None
         wanted = self._unresolved()
         if not wanted or time.monotonic() < self._ask_again_at:
             return
@@ -183,7 +196,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         wanted = [
             place
             for place, partition in self._partitions.items()
-            if partition.next_offset is not None and has_room(partition.waiting, self._limits, held)
+            if partition.next_offset is not None and not partition.doubted and has_room(partition.waiting, self._limits, held)
         ]
         pause = self._next_due()
         if not wanted:
@@ -193,7 +206,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         now = time.monotonic()
         for place, messages in came.items():
             partition = self._partitions.get(place)
-            if partition is not None and partition.next_offset is not None:
+            if partition is not None and partition.next_offset is not None and not partition.doubted:
                 self._take_in(partition, messages, now)
 
     def _take_in(self, partition: _Partition, messages: list[Message], now: float) -> None:
@@ -211,9 +224,8 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
                 expected=expected,
             )
         if not interval.is_taken:
+            self._doubt(partition, f"offsets {first} to {last} came where {expected} was next")
             return
-        if interval is Interval.OVERLAPPING:
-            messages = [message for message in messages if message.offset >= expected]
         partition.waiting.add(messages, now)
         partition.taken = (first, last)
         partition.next_offset = last + 1
@@ -221,18 +233,30 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _next_due(self) -> float:
         """Seconds the loop may wait for records; never long, so that a stop is seen."""
+        if not self._slots():
+            return _IDLE_SECONDS  # who finishes begins the next
         now = time.monotonic()
         free = (each.waiting.due_in(self._limits, now) for each in self._partitions.values() if each.writing is None)
         return min((due for due in free if due is not None and due < _IDLE_SECONDS), default=_IDLE_SECONDS)
 
     def _write_what_is_due(self, *, everything: bool = False) -> None:
+        """Begins as many writes as can be under way, the longest waiting first.
+
+        Who is due and finds no slot goes on collecting: what comes meanwhile is in the same insert. So the busier ClickHouse
+        is, the fewer and larger inserts it gets.
+        """
         now = time.monotonic()
-        for partition in self._partitions.values():
-            due = partition.waiting.due_in(self._limits, now)
-            if partition.writing is None and due is not None and (everything or due <= 0):
-                batch = partition.waiting.take(self._limits)
-                partition.under_way = sum(len(message.value or b"") for message in batch)
-                partition.writing = asyncio.create_task(self._write(partition, batch))
+        idle = [each for each in self._partitions.values() if each.writing is None and each.waiting]
+        due = (each for each in idle if everything or each.waiting.due_in(self._limits, now) == 0)
+        longest_first = sorted(due, key=lambda each: each.waiting.waited(now), reverse=True)
+        for partition in longest_first[: self._slots()]:
+            batch = partition.waiting.take(self._limits, now)
+            partition.under_way = sum(len(message.value or b"") for message in batch)
+            partition.writing = asyncio.create_task(self._write(partition, batch))
+
+    def _slots(self) -> int:
+        """How many more writes may begin."""
+        return max(0, self._writer.slots - sum(each.writing is not None for each in self._partitions.values()))
 
     async def _write(self, partition: _Partition, batch: tuple[Message, ...]) -> None:
         written = await self._writer.write(partition.table, batch)
@@ -249,6 +273,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._to_commit[partition.place] = partition.landed_to = last + 1
         partition.writing = None
         partition.under_way = 0
+        self._write_what_is_due()
 
     async def _commit_often(self) -> None:
         """Moves the group's offsets, as a hint for people and for lag: where to go on is what the tables say.
@@ -269,8 +294,10 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
                 _log.debug("sink.ends_unknown", error=type(error).__name__)
                 ends = {}
             for place, end in ends.items():
-                if place in self._partitions:
-                    self._partitions[place].end = end  # lower than before where the topic was made anew
+                if ours := self._partitions.get(place):
+                    ours.end = end
+                    if ours.next_offset is not None and end < ours.next_offset:
+                        self._doubt(ours, f"the topic ends at {end} where {ours.next_offset} was next")
             await asyncio.sleep(ENDS_EVERY_SECONDS if ends else COMMIT_EVERY_SECONDS)
 
     async def _commit(self, seconds: float) -> None:

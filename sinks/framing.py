@@ -22,6 +22,7 @@ from sinks.tables import POSITION_COLUMNS
 _POSITION_TYPES = ("string", "int", "long")
 _SYNC_BYTES = 16
 _VARINT_MORE = 0x80
+_LOW = tuple(bytes((number,)) for number in range(256))
 
 
 class Message(Protocol):
@@ -137,12 +138,27 @@ def frame(piece: Piece) -> bytes:
     """The piece as an Avro object container; the same piece always gives the same bytes."""
     header, sync = _container(piece.schema.name, piece.schema.fingerprint)
     position = _text(piece.messages[0].topic.encode()) + _number(piece.messages[0].partition)
+    fixed = len(position) - HEADER_SIZE
     out = [header]
+    lengths: dict[int, bytes] = {}
+    # Sixty-four neighbouring offsets differ in the first byte of their varint alone.
+    high, rest = -1, b""
     for message in piece.messages:
         value = message.value or b""
-        place = position + _number(message.offset)
+        zigzag = message.offset << 1
+        if zigzag < _VARINT_MORE:
+            offset = _LOW[zigzag]
+        else:
+            if zigzag >> 7 != high:
+                high = zigzag >> 7
+                rest = _varint(high)
+            offset = _LOW[zigzag & 0x7F | _VARINT_MORE] + rest
+        size = fixed + len(offset) + len(value)
+        length = lengths.get(size)
+        if length is None:
+            length = lengths[size] = _number(size)
         # A block: how many records (one), how many bytes, the bytes, the marker.
-        out += (b"\x02", _number(len(place) + len(value) - HEADER_SIZE), place, value[HEADER_SIZE:], sync)
+        out += (b"\x02", length, position, offset, value[HEADER_SIZE:], sync)
     return b"".join(out)
 
 
@@ -172,10 +188,12 @@ def _text(raw: bytes) -> bytes:
 
 
 def _number(value: int) -> bytes:
-    """An Avro int or long: zig-zag, then seven bits a byte, low ones first."""
-    rest = (value << 1) ^ (value >> 63)
-    if rest < _VARINT_MORE:
-        return bytes((rest,))
+    """An Avro int or long: zig-zag, then as `_varint`."""
+    return _varint((value << 1) ^ (value >> 63))
+
+
+def _varint(rest: int) -> bytes:
+    """Seven bits a byte, low ones first."""
     out = bytearray()
     while rest >= _VARINT_MORE:
         out.append(rest & 0x7F | _VARINT_MORE)

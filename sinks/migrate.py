@@ -19,14 +19,16 @@ import structlog
 from kybstream.errors import RunError
 from kybstream.settings import ClickHouseSettings
 from sinks.clickhouse import Client, connected, in_our_words
+from sinks.cluster import Place
 from sinks.errors import RefusedError
+from sinks.retention import retain
 from sinks.tables import TABLES
 
 _log = structlog.get_logger(__name__)
 
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
+_COMMENT_LINE = re.compile(r"^[ \t]*--.*\n?", re.MULTILINE)
 _STATEMENT_END = re.compile(r";[ \t]*$", re.MULTILINE)
-_DATABASE = "${database}"
 _STATEMENT_SECONDS = 3_600.0
 """A migration may rewrite what lies there: minutes for a hundred million rows."""
 _NOTHING_THERE = frozenset({60, 81})  # UNKNOWN_TABLE, UNKNOWN_DATABASE
@@ -80,7 +82,8 @@ async def migrate(clickhouse: ClickHouseSettings) -> list[str]:
     """Makes database, tables and views what this version needs.
 
     Returns:
-        The migrations it applied, as `0001_deliveries`; empty when all were there. Views do not count.
+        The migrations it applied, as `0001_deliveries`, and the tables whose retention it changed, as `retention of cases`;
+        empty when all was there. Views do not count.
 
     Raises:
         UnavailableError: ClickHouse does not answer.
@@ -104,6 +107,7 @@ async def migrate(clickhouse: ClickHouseSettings) -> list[str]:
             await _record(clickhouse, client, migration)
             _log.info("migrate.applied", migration=str(migration), database=clickhouse.database)
             done.append(str(migration))
+        done += [f"retention of {table}" for table in await retain(clickhouse, client)]
         for _, sql in views():
             for statement in _statements(sql):
                 await _run(clickhouse, client, statement)
@@ -172,9 +176,9 @@ async def _record(clickhouse: ClickHouseSettings, client: Client, migration: Mig
 
 async def _run(clickhouse: ClickHouseSettings, client: Client, sql: str) -> None:
     with in_our_words(clickhouse):
-        await client.command(sql.replace(_DATABASE, clickhouse.database))
+        await client.command(Place.of(clickhouse).statement(sql))
 
 
 def _statements(sql: str) -> list[str]:
-    """The statements of a file; one ends at a semicolon that ends a line."""
-    return [statement.strip() for statement in _STATEMENT_END.split(sql) if statement.strip()]
+    """The statements of a file, without lines of comment; one ends at a semicolon that ends a line."""
+    return [statement.strip() for statement in _STATEMENT_END.split(_COMMENT_LINE.sub("", sql)) if statement.strip()]

@@ -20,12 +20,15 @@ from sinks.consumer import GOODBYE_SECONDS, SinkLoop
 from sinks.errors import MIGRATE_HINT
 from sinks.migrate import missing_migrations, table_columns
 from sinks.monitoring import monitored
+from sinks.rebuild import unfinished
 from sinks.tables import TABLES
 from sinks.writer import Writer
 
 _log = structlog.get_logger(__name__)
 
 _SESSION_MS = 10_000
+_METADATA_MS = 10_000
+"""A topic that was deleted and made again under a running sink is found again within so long; aiokafka's own is 5 minutes."""
 _NEVER_MS = 24 * 3_600_000
 _START_RETRY_SECONDS = 1.0
 _TOPICS_SECONDS = 2.0
@@ -76,6 +79,7 @@ async def run_sink(
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=_SESSION_MS,
+            metadata_max_age_ms=_METADATA_MS,
             # Who waits for ClickHouse is not stuck, and another process would wait for it too.
             max_poll_interval_ms=_NEVER_MS,
         )
@@ -105,6 +109,10 @@ async def _checked_tables(settings: Settings, client: Client) -> dict[str, froze
     if missing:
         raise RunError(
             f"the ClickHouse database {settings.clickhouse.database!r} lacks {', '.join(missing)}", hint=MIGRATE_HINT
+        )
+    for table in await unfinished(settings.clickhouse, client):
+        _log.warning(
+            "sink.rebuild_unfinished", table=table, hint=f"Run `kyb-stream sink --rebuild {table}` again: it finishes it."
         )
     return await table_columns(settings.clickhouse, client)
 

@@ -17,12 +17,14 @@ class Table:
         topic: The topic's name without the prefix of the settings.
         record: What travels on it.
         identity: The fields that name a record, as in the table's ORDER BY; two rows alike in them are one.
+        time: The column of the time that a row is about; retention counts from it.
     """
 
     name: str
     topic: str
     record: type[Record]
     identity: tuple[str, ...]
+    time: str = "received_at"
 
     def identity_of(self, record: Record) -> tuple[str, ...]:
         """The values of `identity`, as text; an absent tenant is empty, as in the table."""
@@ -32,10 +34,10 @@ class Table:
 TABLES: tuple[Table, ...] = (
     Table("deliveries", topics.DELIVERIES, records.Delivery, ("tenant", "delivery_id")),
     Table("events", topics.EVENTS, records.Event, ("tenant", "event_id")),
-    Table("cases", topics.CASES, records.Case, ("tenant", "case_id", "version")),
+    Table("cases", topics.CASES, records.Case, ("tenant", "case_id", "version"), time="updated_at"),
     Table("dead_letters", topics.DEAD_LETTERS, records.DeadLetter, ("tenant", "dead_letter_id")),
-    Table("rejections", topics.REJECTIONS, records.Rejection, ("tenant", "rejection_id")),
-    Table("replays", topics.REPLAYS, records.Replay, ("tenant", "replay_id")),
+    Table("rejections", topics.REJECTIONS, records.Rejection, ("tenant", "rejection_id"), time="minute"),
+    Table("replays", topics.REPLAYS, records.Replay, ("tenant", "replay_id"), time="replayed_at"),
 )
 
 POSITION_COLUMNS = ("_topic", "_partition", "_offset")

@@ -93,6 +93,8 @@ class Writer:
         producer: Any,
         table_columns: Mapping[str, frozenset[str]],
         metrics: SinkMetrics,
+        *,
+        tables: Sequence[Table] = TABLES,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -101,7 +103,8 @@ class Writer:
         self._metrics = metrics
         self._slots = asyncio.Semaphore(INSERTS_UNDER_WAY)
         share, window = settings.sink.dead_letter_share, settings.sink.dead_letter_window
-        self._limits = {table.name: RejectionLimit(table.name, share=share, window=window) for table in TABLES}
+        self._limits = {table.name: RejectionLimit(table.name, share=share, window=window) for table in tables}
+        self._at_rest = 0
         self.last_insert: float | None = None
         """When rows landed last, in seconds of the monotonic clock."""
         self.settled: Counter[tuple[str, int]] = Counter()
@@ -235,6 +238,18 @@ class Writer:
                 offset=place.offset,
             )
 
+    @property
+    def slots(self) -> int:
+        """How many batches may be under way; those that rest before they are sent again take no slot."""
+        return INSERTS_UNDER_WAY + self._at_rest
+
+    async def _resting(self, seconds: float) -> None:
+        self._at_rest += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._at_rest -= 1
+
     async def _until_it_works(self, attempt: Callable[[], Awaitable[None]], event: str, **fields: str) -> None:
         """Tries again while the error is retriable, after at most 5 s; says so at first and at every tenth time."""
 
@@ -250,6 +265,7 @@ class Writer:
             retry=retry_if_exception(lambda error: isinstance(error, KybStreamError) and error.retriable),
             wait=wait_random_exponential(multiplier=_RETRY_FIRST_SECONDS, max=_RETRY_MOST_SECONDS),
             before_sleep=say,
+            sleep=self._resting,
             reraise=True,
         ):
             with trial:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from kybstream.settings.secret import Secret
-from kybstream.settings.values import MAX_BODY_BYTES, NAME, PREFIX, SQL_NAME, HttpUrl, Port, Section, cidr
+from kybstream.settings.values import KEEPER_PATH, MAX_BODY_BYTES, NAME, PREFIX, SQL_NAME, HttpUrl, Port, Section, cidr
 
 _ACK_SECONDS = 5.0
 _ACK_SECONDS_WITH_SPOOL = 0.2
@@ -41,13 +41,39 @@ class KafkaSettings(Section):
     retention_hours: RetentionSettings = Field(default_factory=RetentionSettings)
 
 
+class TableRetentionSettings(Section):
+    """How long each table keeps its rows, in days after the time that a row is about; for ever when not set."""
+
+    deliveries: int | None = Field(default=None, ge=1, le=36_500, description="after `received_at`")
+    events: int | None = Field(default=None, ge=1, le=36_500, description="after `received_at`")
+    cases: int | None = Field(
+        default=None, ge=1, le=36_500, description="after `updated_at`, each version of a case for itself"
+    )
+    dead_letters: int | None = Field(default=None, ge=1, le=36_500, description="after `received_at`")
+    rejections: int | None = Field(default=None, ge=1, le=36_500, description="after `minute`")
+    replays: int | None = Field(default=None, ge=1, le=36_500, description="after `replayed_at`")
+
+
 class ClickHouseSettings(Section):
     """Where ClickHouse answers HTTP."""
 
-    url: HttpUrl = Field(default="http://localhost:8123", description="its HTTP interface")
+    url: HttpUrl = Field(default="http://localhost:8123", description="its HTTP interface; `https://` for TLS")
     database: str = Field(default="kyb", pattern=SQL_NAME, description="made by `migrate`")
     username: str = "default"
     password: Secret = Field(default_factory=lambda: Secret(b""))
+    ca_file: str | None = Field(default=None, description="PEM file, for `https://`; the system's authorities when not set")
+    cluster: str | None = Field(
+        default=None,
+        pattern=NAME,
+        description="ClickHouse's name of a cluster of one shard: `migrate` then makes replicated tables on all its replicas",
+    )
+    replica_path: str = Field(
+        default="/clickhouse/tables/{shard}/{database}/{table}/{uuid}",
+        pattern=KEEPER_PATH,
+        description="of replicated tables in Keeper, with ClickHouse's macros",
+    )
+    replica_name: str = Field(default="{replica}", pattern=KEEPER_PATH, description="of each replica, with ClickHouse's macros")
+    retention_days: TableRetentionSettings = Field(default_factory=TableRetentionSettings)
 
 
 class IngressSettings(Section):
@@ -163,7 +189,9 @@ class SinkSettings(Section):
     instance: str | None = Field(
         default=None, pattern=NAME, description="static group member id: a restart within 10 s keeps its partitions"
     )
-    flush_seconds: float = Field(default=0.25, gt=0, le=60, description="a record waits at most this long")
+    flush_seconds: float = Field(
+        default=0.25, gt=0, le=60, description="least time between two inserts of a partition; a record waits at most this long"
+    )
     flush_rows: int = Field(default=20_000, ge=1, le=1_000_000)
     flush_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
     dead_letter_share: float = Field(

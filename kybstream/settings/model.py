@@ -39,6 +39,17 @@ class Settings(Section):
                 raise ValueError(f"sources: {source.name!r} names the tenant {source.tenant!r}, which is not in [[tenants]]")
         return self
 
+    @model_validator(mode="after")
+    def _tables_outlast_topics(self) -> Self:
+        days, hours = self.clickhouse.retention_days.model_dump(), self.kafka.retention_hours.model_dump()
+        for table, kept in days.items():
+            if kept is not None and 24 * kept < hours.get(table, 0):
+                raise ValueError(
+                    f"clickhouse.retention_days.{table} must not be less than kafka.retention_hours.{table}: a sink that finds "
+                    "no row of a partition reads its topic from the beginning"
+                )
+        return self
+
     def tenant(self, name: str) -> TenantSettings | None:
         """The tenant of that name, if it is configured."""
         return next((tenant for tenant in self.tenants if tenant.name == name), None)

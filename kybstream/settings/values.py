@@ -17,6 +17,7 @@ NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 TOKEN = r"^[A-Za-z0-9_-]{22,256}$"  # noqa: S105 (a pattern, not a token)
 PREFIX = r"^[A-Za-z0-9._-]{0,64}$"
 SQL_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
+KEEPER_PATH = r"^[A-Za-z0-9_{}/.-]{1,200}$"
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Half of the largest record that our topics take (schemas.topics)."""
 

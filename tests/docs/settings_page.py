@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from kybstream.settings import EncryptionKey, Secret, Settings, SourceSettings, TenantSettings
-from kybstream.settings.components import RetentionSettings
+from kybstream.settings.components import RetentionSettings, TableRetentionSettings
 from kybstream.settings.tenancy import SignatureSettings
 from tests.docs.markdown import code, intro, prose, table
 from tests.docs.signature_keys import scheme_keys
@@ -33,6 +33,13 @@ NESTED: dict[str, tuple[tuple[str, str, type[BaseModel]], ...]] = {
             "[kafka.retention_hours]",
             "Hours. The topics `cases` and `links` are compacted and have no limit. For topics that `migrate` makes anew.",
             RetentionSettings,
+        ),
+    ),
+    "clickhouse": (
+        (
+            "[clickhouse.retention_days]",
+            "Days; `migrate` gives the tables a TTL of it, changes it and takes it off again. Not less than the topic's hours.",
+            TableRetentionSettings,
         ),
     ),
     "encryption": (

@@ -35,7 +35,7 @@ _NOT_OURS = ("KYB_STREAM_", "VIRTUAL_ENV", "PYTEST_")
 def keeps_running(block: Block) -> str | None:
     """Which component the block starts in the foreground, until Ctrl-C; None when it ends by itself."""
     match = _KEEPS_RUNNING.search(block.text)
-    return match["what"] if match and "--help" not in match[0] else None
+    return match["what"] if match and "--help" not in match[0] and "--rebuild" not in match[0] else None
 
 
 @dataclass

@@ -16,15 +16,20 @@ def _messages(*sizes: int, first: int = 0) -> list[FakeMessage]:
     return [FakeMessage(first + number, b"x" * size) for number, size in enumerate(sizes)]
 
 
-def test_a_tail_is_due_by_its_age() -> None:
-    """A single record waits for the rest of flush_seconds, and never longer."""
+def test_a_tail_is_due_when_the_last_insert_is_long_enough_ago() -> None:
+    """The first record is due at once, the next when flush_seconds have passed since; none waits longer than that."""
     waiting = Waiting()
     assert waiting.due_in(_LIMITS, 10.0) is None
     waiting.add(_messages(1), 10.0)
-    waiting.add(_messages(1, first=1), 10.4)
-    assert waiting.due_in(_LIMITS, 10.1) == pytest.approx(0.4)
-    assert waiting.due_in(_LIMITS, 10.5) == 0
-    assert waiting.due_in(_LIMITS, 99.0) == 0
+    assert waiting.due_in(_LIMITS, 10.0) == 0
+    waiting.take(_LIMITS, 10.1)
+    waiting.add(_messages(1, first=1), 10.2)
+    waiting.add(_messages(1, first=2), 10.5)
+    assert waiting.due_in(_LIMITS, 10.2) == pytest.approx(0.4)
+    assert waiting.due_in(_LIMITS, 10.6) == 0
+    waiting.take(_LIMITS, 10.6)
+    waiting.add(_messages(1, first=3), 12.0)
+    assert waiting.due_in(_LIMITS, 12.0) == 0
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (60, 40), (500,)])
@@ -40,7 +45,7 @@ def test_what_is_left_keeps_its_age() -> None:
     waiting = Waiting()
     waiting.add(_messages(1, 1), 10.0)
     waiting.add(_messages(1, 1, first=2), 10.3)
-    assert [message.offset for message in waiting.take(_LIMITS)] == [0, 1, 2]
+    assert [message.offset for message in waiting.take(_LIMITS, 10.3)] == [0, 1, 2]
     assert waiting.due_in(_LIMITS, 10.4) == pytest.approx(0.4)
 
 
@@ -48,7 +53,7 @@ def test_a_record_larger_than_a_batch_goes_alone() -> None:
     """flush_bytes never stops a partition."""
     waiting = Waiting()
     waiting.add(_messages(50, 400, 50), 0.0)
-    assert [[m.offset for m in waiting.take(_LIMITS)] for _ in range(3)] == [[0], [1], [2]]
+    assert [[m.offset for m in waiting.take(_LIMITS, 0.0)] for _ in range(3)] == [[0], [1], [2]]
 
 
 @given(st.lists(st.lists(st.integers(0, 150), max_size=5), max_size=10), st.lists(st.booleans(), max_size=20))
@@ -61,7 +66,7 @@ def test_batches_are_the_records_in_their_order(chunks: list[list[int]], takes: 
     pending = list(chunks)
     for take in order:
         if take:
-            batch = waiting.take(_LIMITS)
+            batch = waiting.take(_LIMITS, 0.0)
             assert len(batch) <= _LIMITS.rows
             assert len(batch) <= 1 or sum(len(message.value or b"") for message in batch) <= _LIMITS.bytes
             out.extend(message.offset for message in batch)
@@ -106,13 +111,13 @@ def test_intervals(first: int, last: int, expected: Interval) -> None:
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.none() | st.integers(0, 30))
-def test_an_interval_is_taken_exactly_when_it_has_something_new(
+def test_an_interval_is_taken_exactly_when_it_does_not_go_back(
     first: int, length: int, next_offset: int, taken_from: int | None
 ) -> None:
-    """Never is a new offset dropped, never is a known range taken."""
+    """Of what goes back nothing is taken before the table was asked: not the part that looks new either."""
     last = first + length
     taken = None if taken_from is None or taken_from >= next_offset else (taken_from, next_offset - 1)
-    assert classify(first, last, next_offset=next_offset, taken=taken).is_taken == (last >= next_offset)
+    assert classify(first, last, next_offset=next_offset, taken=taken).is_taken == (first >= next_offset)
 
 
 _ROW = Landed(41, ("acme", "d41"))

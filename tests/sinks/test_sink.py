@@ -11,7 +11,8 @@ from kybstream.settings import Settings
 from schemas import topics
 from schemas.codec import HEADER_SIZE, decode, encode
 from schemas.records import DeadLetter, Record
-from sinks.migrate import migrate
+from sinks.migrate import migrate, migrations
+from sinks.query import query
 from sinks.run import run_sink
 from sinks.tables import TABLES
 from tests.sinks.making import case, dead_letter, delivery, event, rejection, replay, rows, settings_for
@@ -39,10 +40,12 @@ async def test_a_stop_writes_the_tail(settings: Settings) -> None:
     """What was read but not due yet is written at a stop."""
     slow = with_sink(settings, flush_seconds=60.0, flush_rows=2)
     async with running(slow):
-        await produce(slow, [delivery(1), delivery(2), delivery(3)])
-        await landed(slow, "deliveries", 2)  # a full batch; the third came with them and waits
-        assert await row_count(slow, "deliveries") == 2
-    assert await row_count(slow, "deliveries") == 3
+        await produce(slow, [delivery(1)])
+        await landed(slow, "deliveries", 1)  # the first does not wait; the next would, for a minute
+        await produce(slow, [delivery(2), delivery(3), delivery(4)])
+        await landed(slow, "deliveries", 3)  # a full batch; the last came with it and waits
+        assert await row_count(slow, "deliveries") == 3
+    assert await row_count(slow, "deliveries") == 4
 
 
 async def test_a_bad_record_goes_to_the_dead_letters_and_its_neighbours_land(settings: Settings) -> None:
@@ -94,6 +97,15 @@ async def test_missing_tables_and_topics_are_named_before_anything_is_read(
     await migrate(settings.clickhouse)
     with pytest.raises(RunError, match=r"lacks the topics .*cases\.v1"):
         await run_sink(settings, stop=asyncio.Event())
+
+
+async def test_a_database_of_an_older_version_is_refused(settings: Settings) -> None:
+    """A newer sink names the migrations that it misses, and what to run; it writes nothing."""
+    newest = migrations()[-1]
+    await query(settings.clickhouse, f"DELETE FROM schema_migrations WHERE number = {newest.number}")  # noqa: S608
+    with pytest.raises(RunError, match=f"lacks {newest}") as caught:
+        await run_sink(settings, stop=asyncio.Event())
+    assert "kyb-stream migrate" in (caught.value.hint or "")
 
 
 async def test_a_stop_while_kafka_and_clickhouse_are_away_is_quick() -> None:

@@ -1,0 +1,1 @@
+"""From a webhook that is sent to the row that can be queried, everything on this machine."""

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from bench.latency.__main__ import STEPS
+
+LINE = re.compile(r"^\| 50 \|(?P<steps>(?: [\d,]+ / [\d,]+ \|)+)$", re.MULTILINE)
+
+
+@pytest.mark.kafka
+@pytest.mark.stack
+@pytest.mark.timeout(240)
+def test_the_benchmark_of_the_latency_runs() -> None:
+    """Its short form: webhooks pass a real Kafka and land as cases; each step is told, and none is before the one before it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.latency", "--rates", "50", "--seconds", "4"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    (found,) = LINE.finditer(done.stdout)
+    medians = [float(step.split("/")[0].replace(",", "")) for step in found["steps"].strip(" |").split("|")]
+    assert len(medians) == len(STEPS)
+    answered, judged, told, delivery, case, _ = medians
+    assert 0 < answered <= judged <= told <= case
+    assert judged <= delivery
