@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _COMMENT_LINE = re.compile(r"^[ \t]*--.*\n?", re.MULTILINE)
 _STATEMENT_END = re.compile(r";[ \t]*$", re.MULTILINE)
-_STATEMENT_SECONDS = 3_600.0
+STATEMENT_SECONDS = 3_600.0
 """A migration may rewrite what lies there: minutes for a hundred million rows."""
 _NOTHING_THERE = frozenset({60, 81})  # UNKNOWN_TABLE, UNKNOWN_DATABASE
 
@@ -89,7 +89,7 @@ async def migrate(clickhouse: ClickHouseSettings) -> list[str]:
         UnavailableError: ClickHouse does not answer.
         RunError: It refuses a statement, or an applied migration is another than the one of that number here.
     """
-    async with connected(clickhouse, answer_seconds=_STATEMENT_SECONDS) as client:
+    async with connected(clickhouse, answer_seconds=STATEMENT_SECONDS) as client:
         await _run(clickhouse, client, "CREATE DATABASE IF NOT EXISTS ${database}")
         await _run(clickhouse, client, _RECORD_TABLE)
         applied = await _applied(clickhouse, client)

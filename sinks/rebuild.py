@@ -5,11 +5,13 @@ The order that correctness rests on:
   2. the topic from its beginning to its end of now (the marks), into it;
   3. rows of the live table whose records the topic no longer holds (retention, compaction, an earlier topic), as they
      are;
-  4. the marks are written on the new table;
-  5. both change places, in one statement: who asks sees the one or the other, whole;
+  4. what is derived from the table (`sinks.derived`), from the new one, likewise beside the live ones; the marks are written
+     on all of them;
+  5. each changes places with its live one, in one statement each, the table first: who asks sees the one or the other, whole;
   6. what came to the topic between the marks and now, from the topic again: a sink that runs meanwhile put it into the old
      table until 5, and puts everything later into the new one. What both wrote is one row by its id;
-  7. the marks are taken off, the old table is dropped.
+  7. the marks are taken off, the old tables are dropped.
+ClickHouse's materialized views go by names, so that from 5 on they read and feed the new tables.
 A process that is killed before 5 has changed nothing; one that is killed after it is finished by the next call, which finds the
 marks on the live table.
 """
@@ -31,9 +33,10 @@ from kybstream.kafka import durable_producer, partitions_of, reading, unreachabl
 from kybstream.settings import ClickHouseSettings, Settings
 from sinks.clickhouse import Client, connected, in_our_words
 from sinks.cluster import Place
+from sinks.derived import Derived, derived_from, feed
 from sinks.errors import MIGRATE_HINT
 from sinks.metrics import SinkMetrics
-from sinks.migrate import missing_migrations, table_columns
+from sinks.migrate import STATEMENT_SECONDS, missing_migrations, table_columns
 from sinks.tables import TABLES, Table
 from sinks.writer import Writer
 
@@ -112,7 +115,7 @@ async def rebuild(settings: Settings, name: str, say: Say = lambda _: None) -> R
         UnavailableError: Kafka or ClickHouse does not answer.
     """
     table = table_named(name)
-    async with connected(settings.clickhouse) as client:
+    async with connected(settings.clickhouse, answer_seconds=STATEMENT_SECONDS) as client:
         missing = await missing_migrations(settings.clickhouse, client)
         if missing:
             raise RunError(f"the database {settings.clickhouse.database!r} lacks {missing[0]}", hint=MIGRATE_HINT)
@@ -133,6 +136,7 @@ class _Rebuild:
         self._settings = settings
         self._client = client
         self._table = table
+        self._derived = derived_from(table.name)
         self._shadow = replace(table, name=table.name + SHADOW)
         self._place = Place.of(settings.clickhouse)
         known = {table.name: columns[table.name], self._shadow.name: columns[table.name]}
@@ -151,18 +155,40 @@ class _Rebuild:
             say(f"{rows} rows from the topic")
             kept = await self._keep(began)
             say(f"{kept} rows kept whose records the topic no longer holds")
-            await self._mark(self._shadow.name, MARKS + json.dumps({str(each): offset for each, offset in marks.items()}))
-            await self._run("EXCHANGE TABLES ${database}.{table} AND ${database}.{shadow}")
-            _log.debug("rebuild.exchanged", table=self._table.name)
+            comment = MARKS + json.dumps({str(each): offset for each, offset in marks.items()})
+            for each in self._derived:
+                await self._derive(each, comment)
+                say(f"{each.name} derived from them")
+            await self._mark(self._shadow.name, comment)
+            await self._exchange(self._table.name)
+        for each in self._derived:
+            if marks_of(await self._comment(each.name + SHADOW)) is not None:
+                await self._exchange(each.name)
         late, _ = await self._copy(self._table, marks)
         say(f"{late} rows that came meanwhile")
-        # The live table of before has the comment that migrations gave it.
-        if await self._exists(self._shadow.name):
-            await self._mark(self._table.name, await self._comment(self._shadow.name))
-            await self._run("DROP TABLE IF EXISTS ${database}.{shadow} SYNC")
-        else:
-            await self._mark(self._table.name, "")
+        for name in (*(each.name for each in self._derived), self._table.name):
+            await self._finish(name)
         return Rebuilt(rows + late, kept, finished_earlier)
+
+    async def _derive(self, target: Derived, comment: str) -> None:
+        """Derives a table from the new one, beside the live one."""
+        await self._run(f"DROP TABLE IF EXISTS ${{database}}.{target.name}{SHADOW} SYNC")
+        await self._run(f"CREATE TABLE ${{database}}.{target.name}{SHADOW} AS ${{database}}.{target.name}")
+        await feed(self._settings.clickhouse, self._client, target, beside=SHADOW)
+        await self._mark(target.name + SHADOW, comment)
+
+    async def _exchange(self, name: str) -> None:
+        await self._run(f"EXCHANGE TABLES ${{database}}.{name} AND ${{database}}.{name}{SHADOW}")
+        _log.debug("rebuild.exchanged", table=name)
+
+    async def _finish(self, name: str) -> None:
+        """Takes the marks off a table that changed places, and drops the one that it came for."""
+        if await self._exists(name + SHADOW):
+            # The live table of before has the comment that migrations gave it.
+            await self._mark(name, await self._comment(name + SHADOW))
+            await self._run(f"DROP TABLE IF EXISTS ${{database}}.{name}{SHADOW} SYNC")
+        elif marks_of(await self._comment(name)) is not None:
+            await self._mark(name, "")
 
     async def _copy(self, into: Table, begin: Mapping[int, int]) -> tuple[int, dict[int, int]]:
         """Writes the topic from these offsets, else its beginning, to its end of now; rows written, and that end."""

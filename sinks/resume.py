@@ -27,17 +27,25 @@ from sinks.tables import TABLES, Table
 _READ_SECONDS = 3.0
 """How long to look for the records to compare; one that compaction or retention removed is never found."""
 _POLL_MS = 200
-_OFFSET_BITS = 2**64 - 1
+_OFFSET_WIDTH = 64
+_OFFSET_BITS = 2**_OFFSET_WIDTH - 1
 
 Why = Literal["empty_table", "continues", "records_expired", "topic_shorter", "topic_differs"]
 
 
 @dataclass(frozen=True)
 class Landed:
-    """The newest row that one partition left in its table."""
+    """The newest row that one partition left in its table.
+
+    Attributes:
+        offset: Of its record.
+        identity: Who the record is.
+        at: When its insert landed, in microseconds since the epoch.
+    """
 
     offset: int
     identity: tuple[str, ...]
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,9 +89,10 @@ async def resume_points(
     landed: dict[TopicPartition, Landed] = {}
     for topic in sorted({partition.topic for partition in partitions}):
         rows = await _newest_rows(settings, client, topic, by_topic[topic])
-        landed |= {place: row for place, row in rows.items() if place in partitions}
-        taken = [place.partition for place in partitions if place.topic == topic]
-        await feed_newest(settings.clickhouse, client, by_topic[topic].name, topic, taken)
+        taken = {place: row for place, row in rows.items() if place in partitions}
+        newest = {place.partition: row.at for place, row in taken.items()}
+        await feed_newest(settings.clickhouse, client, by_topic[topic].name, newest)
+        landed |= taken
     try:
         async with reading(settings.kafka, auto_offset_reset="earliest") as consumer:
             consumer.assign(list(partitions))
@@ -117,7 +126,9 @@ async def _newest_rows(settings: Settings, client: Client, topic: str, table: Ta
     with in_our_words(settings.clickhouse):
         result = await client.query(newest_rows_query(table, settings.clickhouse.database), parameters={"topic": topic})
     return {
-        TopicPartition(topic, int(partition)): Landed(int(newest) & _OFFSET_BITS, tuple(str(identity).split("\n")))
+        TopicPartition(topic, int(partition)): Landed(
+            int(newest) & _OFFSET_BITS, tuple(str(identity).split("\n")), int(newest) >> _OFFSET_WIDTH
+        )
         for partition, newest, identity in result.result_rows
     }
 

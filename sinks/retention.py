@@ -8,19 +8,20 @@ from collections.abc import Mapping
 from kybstream.settings import ClickHouseSettings
 from sinks.clickhouse import Client, in_our_words
 from sinks.cluster import Place
-from sinks.tables import TABLES, Table
+from sinks.derived import DERIVED
+from sinks.tables import TABLES
 
 _TTL = re.compile(r"\bTTL (.+?)(?= SETTINGS |$)", re.DOTALL)
 _OURS = re.compile(r"^toDateTime\((\w+)\) \+ toIntervalDay\((\d+)\)$")
 
 
-def ttl_of(table: Table, days: int) -> str:
+def ttl_of(time: str, days: int) -> str:
     """A row is deleted so many days after the time that it is about, in ClickHouse's own spelling."""
-    return f"toDateTime({table.time}) + toIntervalDay({days})"
+    return f"toDateTime({time}) + toIntervalDay({days})"
 
 
 def retention_statements(wanted: Mapping[str, int | None], engines: Mapping[str, str]) -> list[str]:
-    """What to run so that the tables keep rows for as long as is wanted; nothing where they do already.
+    """What to run so that the tables, and what is derived from them, keep rows for as long as is wanted; nothing where they do.
 
     A TTL that is not of our form is somebody's own, and stays while the settings say nothing about that table.
 
@@ -29,14 +30,15 @@ def retention_statements(wanted: Mapping[str, int | None], engines: Mapping[str,
         engines: `engine_full` of the tables, as ClickHouse tells it.
     """
     statements = []
-    for table in TABLES:
-        found = _TTL.search(engines.get(table.name, ""))
+    derived = [(each.name, each.source, each.time) for each in DERIVED if each.name in engines]
+    for name, source, time in [*((table.name, table.name, table.time) for table in TABLES), *derived]:
+        found = _TTL.search(engines.get(name, ""))
         there = found[1].strip() if found else None
-        days = wanted.get(table.name)
-        if days is not None and there != ttl_of(table, days):
-            statements.append(f"ALTER TABLE ${{database}}.{table.name} MODIFY TTL {ttl_of(table, days)}")
+        days = wanted.get(source)
+        if days is not None and there != ttl_of(time, days):
+            statements.append(f"ALTER TABLE ${{database}}.{name} MODIFY TTL {ttl_of(time, days)}")
         elif days is None and there is not None and _OURS.match(there):
-            statements.append(f"ALTER TABLE ${{database}}.{table.name} REMOVE TTL")
+            statements.append(f"ALTER TABLE ${{database}}.{name} REMOVE TTL")
     return statements
 
 
@@ -60,4 +62,6 @@ async def retain(clickhouse: ClickHouseSettings, client: Client) -> list[str]:
         place = Place.of(clickhouse)
         for statement in statements:
             await client.command(place.statement(statement))
-    return [statement.split()[2].rpartition(".")[2] for statement in statements]
+    sources = {each.name: each.source for each in DERIVED}
+    changed = [statement.split()[2].rpartition(".")[2] for statement in statements]
+    return list(dict.fromkeys(sources.get(name, name) for name in changed))

@@ -11,7 +11,7 @@ from kybstream.settings import ClickHouseSettings
 from schemas.codec import encode
 from schemas.records import Record
 from sinks.clickhouse import connected
-from sinks.derived import DERIVED, feed, feed_newest
+from sinks.derived import DERIVED, feed, feed_newest, newest_inserts
 from sinks.metrics import SinkMetrics
 from sinks.migrate import _statements, migrate, migrations, table_columns
 from sinks.query import Value, query
@@ -24,7 +24,6 @@ _TRUTH = (
     "FROM (SELECT * FROM cases FINAL ORDER BY version DESC LIMIT 1 BY tenant, case_id) "
     "WHERE outcome != 'merged' ORDER BY tenant, case_id"
 )
-_TOPIC = "kyb.cases.v1"
 
 
 def _versions(cases: int, versions: int) -> list[Record]:
@@ -135,10 +134,31 @@ async def test_who_takes_a_partition_makes_whole_what_its_last_insert_left(
     await query(clickhouse, "DETACH TABLE case_states_feed")
     await _write(clickhouse, _messages(_versions(4, 3), first=10), type(case("c")))
     await query(clickhouse, "ATTACH TABLE case_states_feed")
+    landed = f"SELECT toUnixTimestamp64Micro(max(_inserted_at)) FROM cases WHERE _partition = {partition}"  # noqa: S608
+    (newest,) = await _numbers(clickhouse, landed)
     async with connected(clickhouse) as client:
-        await feed_newest(clickhouse, client, "cases", _TOPIC, [partition])
+        await feed_newest(clickhouse, client, "cases", {partition: int(str(newest))} if newest else {})
     found = await rows(clickhouse, _CASES, final=False)
     assert (found == await rows(clickhouse, _TRUTH, final=False)) is (partition == 3)
+
+
+async def test_the_newest_insert_is_found_without_reading_the_table(clickhouse: ClickHouseSettings) -> None:
+    """Of 200,000 rows that landed before, next to none are read for the hundred that landed last."""
+    columns = "tenant, case_id, version, updated_at, opened_at, _topic, _partition, _offset"
+    await query(
+        clickhouse,
+        f"INSERT INTO cases ({columns}) SELECT 'acme', toString(number), 1, now64(6), now64(6), 't', 3, number "  # noqa: S608
+        "FROM numbers(200000)",
+    )
+    await _write(clickhouse, _messages(_versions(50, 2), first=300_000), type(case("c")))
+    (newest,) = await _numbers(clickhouse, "SELECT toUnixTimestamp64Micro(max(_inserted_at)) FROM cases")
+    async with connected(clickhouse) as client:
+        found = await client.query(
+            f"SELECT count() FROM {clickhouse.database}.cases "  # noqa: S608
+            f"WHERE {newest_inserts({3: int(str(newest))})}"
+        )
+    assert found.result_rows == [(100,)]
+    assert int(found.summary["read_rows"]) <= 10_000
 
 
 async def test_an_insert_has_one_time_of_landing(clickhouse: ClickHouseSettings) -> None:

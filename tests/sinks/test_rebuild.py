@@ -21,6 +21,7 @@ from tests.sinks.stuck_proxy import StuckProxy
 from tests.support.stack import Background, kyb_stream
 from tests.support.waiting import wait_until
 
+STATES = "SELECT case_id, version FROM case_states ORDER BY case_id"
 COMMENT = "SELECT name, comment FROM system.tables WHERE database = currentDatabase() AND name LIKE 'deliveries%'"
 
 
@@ -67,6 +68,65 @@ async def test_rows_whose_records_are_gone_are_kept(settings: Settings) -> None:
     assert found == [{"version": 1, "aml_alerts": 0}, {"version": 2, "aml_alerts": 1}, {"version": 3, "aml_alerts": 0}]
 
 
+async def test_what_is_derived_is_derived_anew(settings: Settings) -> None:
+    """Rows that the tables beside had lost, or should never have had, are right after a rebuild; new ones are fed as before."""
+    clickhouse = settings.clickhouse
+    await produce(settings, [case(f"c{number}", version=version) for number in range(5) for version in (1, 2)])
+    async with running(settings):
+        await landed(settings, "cases", 10)
+    before = await _derived(settings)
+    await query(clickhouse, "TRUNCATE TABLE case_states")
+    insert = "INSERT INTO case_states (tenant, case_id, version, outcome, rank) VALUES ('acme', 'never', 1, 'open', 1)"
+    await query(clickhouse, insert)
+    await rebuild(settings, "cases")
+    assert await _derived(settings) == before
+    assert await rows(clickhouse, STATES) == [{"case_id": f"c{number}", "version": 2} for number in range(5)]
+    async with running(settings):
+        await produce(settings, [case("c0", version=3)])
+        await landed(settings, "cases", 11)
+    assert (await rows(clickhouse, STATES))[0] == {"case_id": "c0", "version": 3}
+
+
+@pytest.mark.parametrize("exchanged", [1, 2, 3])
+async def test_a_rebuild_that_ended_between_exchanges_is_finished_by_the_next(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, exchanged: int
+) -> None:
+    """The table has changed places and what is derived from it has not, or in part: the next rebuild goes on from there."""
+    await produce(settings, [case(f"c{number}") for number in range(5)])
+    async with running(settings):
+        await landed(settings, "cases", 5)
+    before = await _derived(settings)
+    exchange, done = rebuilding._Rebuild._exchange, 0
+
+    async def exchange_some(self: rebuilding._Rebuild, name: str) -> None:
+        nonlocal done
+        await exchange(self, name)
+        done += 1
+        if done == exchanged:
+            async with running(settings):  # a sink goes on with what is there now
+                await produce(settings, [case("late")])
+                await landed(settings, "cases", 6)
+            raise asyncio.CancelledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rebuilding._Rebuild, "_exchange", exchange_some)
+        with pytest.raises(asyncio.CancelledError):
+            await rebuild(settings, "cases")
+    assert (await rebuild(settings, "cases")).finished_earlier
+    assert await _derived(settings) == before
+    names = [f"c{number}" for number in range(5)] + ["late"]
+    assert [row["case_id"] for row in await rows(settings.clickhouse, STATES)] == names
+
+
+async def _derived(settings: Settings) -> list[dict[str, object]]:
+    """Names and comments of the tables that are derived from cases, and of what a rebuild may have left beside them."""
+    sql = (
+        "SELECT name, comment FROM system.tables WHERE database = currentDatabase() "
+        "AND (name LIKE 'case%states%' OR name LIKE 'case%closings%' OR name LIKE 'cases%') ORDER BY name"
+    )
+    return [dict(row) for row in await rows(settings.clickhouse, sql, final=False)]
+
+
 async def test_a_sink_that_runs_meanwhile_loses_nothing(settings: Settings) -> None:
     """Records come and land all the time while the table changes places: in the end each is a row, with FINAL once."""
     written = 0
@@ -92,6 +152,7 @@ async def test_a_sink_that_runs_meanwhile_loses_nothing(settings: Settings) -> N
         await wait_until(complete, DEADLINE, f"all {written} rows are there")
     assert list(await _tables(settings)) == ["deliveries"]
     assert len(await _bodies(settings)) == written
+    assert await rows(settings.clickhouse, "SELECT count() AS n FROM delivery_facts") == [{"n": written}]
 
 
 async def test_a_rebuild_that_ended_before_the_exchange_has_changed_nothing(

@@ -7,11 +7,12 @@ from pydantic import ValidationError
 
 from kybstream.settings import ClickHouseSettings, Settings
 from kybstream.settings.components import TableRetentionSettings
+from sinks.derived import DERIVED
 from sinks.migrate import migrate
 from sinks.query import query
 from sinks.retention import retention_statements
 from sinks.tables import TABLES, Table
-from tests.sinks.making import delivery, land, rows
+from tests.sinks.making import case, delivery, event, land, rows
 
 _KEEPS = "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"
 
@@ -33,6 +34,28 @@ async def test_rows_are_deleted_when_their_time_is_over(clickhouse_server: str, 
         {"delivery_id": "delivery-000001"},
     ]
     assert await migrate(settings) == ["retention of deliveries"]  # for ever again
+    assert not any("TTL" in str(row["engine_full"]) for row in await rows(settings, _KEEPS, final=False))
+
+
+async def test_what_is_derived_is_kept_no_longer_than_its_source(clickhouse_server: str, database_name: str) -> None:
+    """A row that is over is gone from the tables beside it, too: else what was to be forgotten would go on in the views."""
+    settings = ClickHouseSettings(url=clickhouse_server, database=database_name)
+    days = TableRetentionSettings(deliveries=30, events=30, cases=30)
+    limited = settings.model_copy(update={"retention_days": days})
+    await migrate(limited)
+    now = datetime.now(UTC)
+    for name, age in (("old", 31), ("young", 1)):
+        at = now - timedelta(days=age)
+        await land(limited, [delivery(age, received_at=at, event_id=name)])
+        await land(limited, [event(age, received_at=at, case_id=name)])
+        await land(limited, [case(name, updated_at=at, closed_at=at, outcome="completed")])
+    for table in ("deliveries", "events", "cases", *(each.name for each in DERIVED)):
+        await query(limited, f"OPTIMIZE TABLE {table} FINAL")
+        left = await rows(limited, f"SELECT * FROM {table}", final=False)  # noqa: S608 (a name of ours)
+        assert len(left) == 1, table
+        assert "old" not in map(str, left[0].values())
+    assert await migrate(limited) == []
+    assert await migrate(settings) == ["retention of deliveries", "retention of events", "retention of cases"]
     assert not any("TTL" in str(row["engine_full"]) for row in await rows(settings, _KEEPS, final=False))
 
 
