@@ -98,7 +98,8 @@ async def unfinished(clickhouse: ClickHouseSettings, client: Client) -> list[str
             "SELECT name, comment FROM system.tables WHERE database = {database:String}",
             parameters={"database": clickhouse.database},
         )
-    return [str(name) for name, comment in result.result_rows if marks_of(str(comment)) and not str(name).endswith(SHADOW)]
+    marked = {str(name) for name, comment in result.result_rows if marks_of(str(comment))}
+    return [table.name for table in TABLES if table.name in marked]
 
 
 async def rebuild(settings: Settings, name: str, say: Say = lambda _: None) -> Rebuilt:

@@ -24,7 +24,10 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize("sql", ALL, ids=lambda sql: re.sub(r"\s+", " ", sql).strip()[:60])
+# An insert goes to one replica, and on from there.
+@pytest.mark.parametrize(
+    "sql", [sql for sql in ALL if not sql.startswith("INSERT")], ids=lambda sql: re.sub(r"\s+", " ", sql).strip()[:60]
+)
 def test_every_statement_of_ours_is_one_for_a_cluster(sql: str) -> None:
     """Each gets ON CLUSTER once, right behind what it names, and no table is left that is not replicated."""
     made = TOGETHER.statement(sql)
