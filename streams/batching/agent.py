@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from streams.batching.observing import Measured
 from streams.batching.records import BatchResult, Output, Process, Record
 from streams.batching.steps import run_batch
 from streams.batching.table import BatchTable, TableReader
+from streams.batching.turns import Chunk, Turns
 
 if TYPE_CHECKING:
     from streams.batching.app import BatchApp
@@ -28,17 +28,17 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 
 class KafkaEffects:
-    """`steps.Effects` of one batch: the app's producer, the agent's table and Faust's event."""
+    """`steps.Effects` of one batch: the app's producer, the agent's table and Faust's events, of one assignment."""
 
-    def __init__(self, app: BatchApp, table: BatchTable, event: Any) -> None:
+    def __init__(self, app: BatchApp, table: BatchTable, events: Sequence[Any]) -> None:
         self._app = app
         self._table = table
-        self._event = event
-        self._partition: int = event.message.partition
+        self._events = events
+        self._partition: int = events[0].message.partition
 
     def current(self) -> bool:
         """Tell whether no rebalance came between: generations count them."""
-        same: bool = self._event.message.generation_id == self._app.consumer_generation_id
+        same: bool = self._events[0].message.generation_id == self._app.consumer_generation_id
         return same
 
     def reader(self) -> TableReader:
@@ -59,15 +59,17 @@ class KafkaEffects:
         self._table.write(self._partition, writes.items(), offset)
 
     def acknowledge(self) -> None:
-        """Acknowledge the event."""
-        self._event.ack()
+        """Acknowledge the events, in their order."""
+        for event in self._events:
+            event.ack()
 
 
 class BatchAgent:
     """Runs `process` for each batch of its topics.
 
     Batches of one partition number run one at a time and in the order they came, whichever of the topics they are from,
-    because they share that partition of the table; different partition numbers overlap. A batch that meets trouble of Kafka's
+    because they share that partition of the table; different partition numbers overlap. What waits for its turn is joined into
+    one batch, as far as it is of one topic (`turns`). A batch that meets trouble of Kafka's
     or of the disk's is tried again, whole, as after a kill, until it succeeds or the flow stops; any other exception ends the
     app.
     """
@@ -78,19 +80,22 @@ class BatchAgent:
         self._table = table
         self._process = process
         self._retells = retells
-        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns = Turns(app.batch_records)
         self._running: set[asyncio.Task[None]] = set()
 
     async def consume(self, stream: Any) -> None:
-        """The agent's body: hand each event to a task of its own; they queue up by partition number.
+        """The agent's body: queue each event by its partition number; a task serves each number that has some.
 
         `noack` is vital: otherwise Faust's iterator acknowledges by itself, before the work is done.
         """
         try:
             async for event in stream.noack().events():
-                task = asyncio.create_task(self._run(event))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+                message = event.message
+                chunk = Chunk((message.topic, message.generation_id), len(message.value), event)
+                if self._turns.add(message.partition, chunk):
+                    task = asyncio.create_task(self._serve(message.partition))
+                    self._running.add(task)
+                    task.add_done_callback(self._running.discard)
         except Exception as error:  # noqa: BLE001 - Faust would restart the agent and go on
             await self._app.crash(error)
 
@@ -99,21 +104,35 @@ class BatchAgent:
         for task in self._running:
             task.cancel()
 
-    async def _run(self, event: Any) -> None:
-        message = event.message
-        effects = KafkaEffects(self._app, self._table, event)
+    async def _serve(self, number: int) -> None:
         try:
-            async with self._turns[message.partition]:
-                await self._process_until_done(message, effects)
+            while chunks := self._turns.take(number):
+                await self._run([chunk.event for chunk in chunks])
+        except asyncio.CancelledError:
+            # Abandoned: what still waits is forgotten, too.
+            while chunks := self._turns.take(number):
+                self._forget([chunk.event for chunk in chunks])
+            raise
+
+    async def _run(self, events: Sequence[Any]) -> None:
+        first = events[0].message
+        effects = KafkaEffects(self._app, self._table, events)
+        try:
+            await self._process_until_done([event.message for event in events], effects)
         except Exception as error:
-            log.exception("batch_failed", topic=message.topic, partition=message.partition, first=message.value[0].offset)
+            log.exception("batch_failed", topic=first.topic, partition=first.partition, first=first.value[0].offset)
             await self._app.crash(error)
         finally:
-            if not message.acked:
-                self._app.consumer.forget(message)
+            self._forget(events)
 
-    async def _process_until_done(self, message: Any, effects: KafkaEffects) -> None:
-        records = [_record(raw) for raw in message.value]
+    def _forget(self, events: Sequence[Any]) -> None:
+        for event in events:
+            if not event.message.acked:
+                self._app.consumer.forget(event.message)
+
+    async def _process_until_done(self, messages: Sequence[Any], effects: KafkaEffects) -> None:
+        message = messages[-1]
+        records = [_record(raw) for each in messages for raw in each.value]
         where = {"topic": message.topic, "partition": message.partition, "end": message.offset}
         pause = FIRST_PAUSE_SECONDS
         # A rebalance or a stop waits for batches that began; the others, and what would be tried again, it delivers again.

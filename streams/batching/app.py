@@ -63,7 +63,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         commit_interval: Seconds between commits; what was finished since the last one is done again after a kill.
         session_timeout: Seconds after which a silent member's partitions go to others.
         request_timeout: Seconds one request to the broker may take.
-        batch_records: Most records in one fetch, so in one batch.
+        batch_records: Most records in one fetch, and in one batch.
         inflight_records: Most records delivered and not yet finished; bounds memory.
         batch_bytes: Size of a record batch; larger records travel alone. Keep it under the topics' `max.message.bytes`.
         compression: None, `gzip`, `snappy`, `lz4` or `zstd`.
@@ -95,6 +95,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         self.source_topics: set[str] = set()
         self.batched_topics: set[str] = set()
         self.inflight_records = inflight_records
+        self.batch_records = batch_records
         self.observer: Observer = observer or Unobserved()
         self.services_started = asyncio.Event()
         self.at_rest = asyncio.Event()
