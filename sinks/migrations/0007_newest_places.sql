@@ -2,9 +2,9 @@
 -- The sink asks for exactly this at a start (sinks/resume.py); a part has some rows of it, whatever its size. Time and offset are
 -- one number, and the identity is one text, because both are then compared and kept at a third of the cost.
 -- A ReplacingMergeTree drops rows when it merges, so it is made anew with each merge. Not with merges alone (a setting of newer
--- versions): parts with and without it are not merged with each other.
+-- versions): parts with and without it are not merged with each other. A DELETE makes it anew, too; else ClickHouse refuses it.
 
-ALTER TABLE ${database}.deliveries MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild';
+ALTER TABLE ${database}.deliveries MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
 ALTER TABLE ${database}.deliveries ADD PROJECTION IF NOT EXISTS newest_places
 (
     SELECT
@@ -16,7 +16,7 @@ ALTER TABLE ${database}.deliveries ADD PROJECTION IF NOT EXISTS newest_places
 );
 ALTER TABLE ${database}.deliveries MATERIALIZE PROJECTION newest_places;
 
-ALTER TABLE ${database}.events MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild';
+ALTER TABLE ${database}.events MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
 ALTER TABLE ${database}.events ADD PROJECTION IF NOT EXISTS newest_places
 (
     SELECT
@@ -28,7 +28,7 @@ ALTER TABLE ${database}.events ADD PROJECTION IF NOT EXISTS newest_places
 );
 ALTER TABLE ${database}.events MATERIALIZE PROJECTION newest_places;
 
-ALTER TABLE ${database}.cases MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild';
+ALTER TABLE ${database}.cases MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
 ALTER TABLE ${database}.cases ADD PROJECTION IF NOT EXISTS newest_places
 (
     SELECT
@@ -40,7 +40,7 @@ ALTER TABLE ${database}.cases ADD PROJECTION IF NOT EXISTS newest_places
 );
 ALTER TABLE ${database}.cases MATERIALIZE PROJECTION newest_places;
 
-ALTER TABLE ${database}.dead_letters MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild';
+ALTER TABLE ${database}.dead_letters MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
 ALTER TABLE ${database}.dead_letters ADD PROJECTION IF NOT EXISTS newest_places
 (
     SELECT
@@ -52,7 +52,7 @@ ALTER TABLE ${database}.dead_letters ADD PROJECTION IF NOT EXISTS newest_places
 );
 ALTER TABLE ${database}.dead_letters MATERIALIZE PROJECTION newest_places;
 
-ALTER TABLE ${database}.rejections MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild';
+ALTER TABLE ${database}.rejections MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
 ALTER TABLE ${database}.rejections ADD PROJECTION IF NOT EXISTS newest_places
 (
     SELECT
@@ -64,7 +64,7 @@ ALTER TABLE ${database}.rejections ADD PROJECTION IF NOT EXISTS newest_places
 );
 ALTER TABLE ${database}.rejections MATERIALIZE PROJECTION newest_places;
 
-ALTER TABLE ${database}.replays MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild';
+ALTER TABLE ${database}.replays MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
 ALTER TABLE ${database}.replays ADD PROJECTION IF NOT EXISTS newest_places
 (
     SELECT
