@@ -27,6 +27,8 @@ from tests.sinks.making import (
     table_of,
 )
 
+pytestmark = pytest.mark.every_python
+
 
 def _full_case(number: int) -> Record:
     return case(
