@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,9 +25,9 @@ from aiokafka import AIOKafkaConsumer
 
 from bench.streams.filling import Row, Topics
 from deploy.embedded.apache_kafka import KafkaNode
+from deploy.embedded.clickhouse.child import clickhouse_child, clickhouse_url
 from deploy.embedded.ports import free_port
-from deploy.embedded.readiness import http_ok
-from deploy.embedded.supervisor import Child, Supervisor
+from deploy.embedded.supervisor import Supervisor
 from kybstream.errors import KybStreamError, RunError
 from kybstream.settings import ClickHouseSettings
 from schemas.codec import HEADER_SIZE, encode
@@ -128,17 +127,8 @@ async def run(count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="kyb-stream-bench-reconcile-") as temporary:
         folder = Path(temporary)
         port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        argv = [
-            sys.executable,
-            "-m",
-            "deploy.embedded.clickhouse",
-            "--data-dir",
-            str(folder / "clickhouse"),
-            "--port",
-            str(port),
-        ]
-        server = Child(name="clickhouse", argv=argv, ready=partial(http_ok, f"{url}/ping"), log_path=folder / "clickhouse.log")
+        url = clickhouse_url(port)
+        server = clickhouse_child(folder / "clickhouse", port, log_path=folder / "clickhouse.log")
         kafka = KafkaNode(folder / "kafka", free_port(), free_port())
         async with Supervisor() as supervisor, AsyncExitStack() as stack:
             await supervisor.start(server)

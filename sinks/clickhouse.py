@@ -135,3 +135,9 @@ def _own_words(text: str) -> str:
     """What the server said, without what the driver put around it."""
     words = _AFTER.sub("", text.partition("server response: ")[2] or text)
     return words[:_WORDS_LIMIT].strip()
+
+
+def quoted(text: str) -> str:
+    """The text as a literal of ClickHouse's SQL, for statements that take no parameters."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

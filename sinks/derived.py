@@ -16,7 +16,7 @@ import structlog
 
 from kybstream.errors import RunError
 from kybstream.settings import ClickHouseSettings
-from sinks.clickhouse import Client, in_our_words
+from sinks.clickhouse import Client, in_our_words, quoted
 from sinks.errors import MIGRATE_HINT
 
 _log = structlog.get_logger(__name__)
@@ -118,10 +118,9 @@ async def feed(clickhouse: ClickHouseSettings, client: Client, target: Derived, 
         if select.count(f"FROM {source}") != 1:
             raise RunError(f"the view {target.feed} does not read {target.source}", hint=MIGRATE_HINT)
         columns = await client.query(f"SELECT * FROM {database}.{target.feed} LIMIT 0")  # noqa: S608 (names of ours)
-        condition = rows.replace("\\", "\\\\").replace("'", "\\'")
         await client.command(
             f"INSERT INTO {database}.{target.name}{beside} ({', '.join(columns.column_names)}) "
             f"{select.replace(f'FROM {source}', f'FROM {source}{beside}')} "
             f"SETTINGS max_insert_threads = 1, max_bytes_before_external_group_by = {_MEMORY_BYTES}, "
-            f"additional_table_filters = {{'{source}{beside}': '{condition}'}}"
+            f"additional_table_filters = {{{quoted(source + beside)}: {quoted(rows)}}}"
         )

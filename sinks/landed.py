@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kybstream.settings import ClickHouseSettings
+from sinks.clickhouse import quoted
 from sinks.query import Value, query
 
 _AT_ONCE = 1_000_000
@@ -65,7 +66,7 @@ async def missing_of(clickhouse: ClickHouseSettings, delivery_ids: Sequence[str]
     missing: list[str] = []
     for begin in range(0, len(delivery_ids), _ASKED_AT_ONCE):
         some = delivery_ids[begin : begin + _ASKED_AT_ONCE]
-        names = ", ".join(f"'{_quoted(each)}'" for each in some)
+        names = ", ".join(map(quoted, some))
         answer = await query(clickhouse, f"SELECT DISTINCT delivery_id FROM deliveries WHERE delivery_id IN ({names})")  # noqa: S608
         there = {str(row[0]) for row in answer.rows}
         missing += [each for each in some if each not in there]
@@ -89,7 +90,3 @@ def _ids(joined: Value) -> list[str]:
 
 def _time(moment: datetime) -> str:
     return f"toDateTime64('{moment:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")

@@ -31,7 +31,7 @@ from aiokafka.errors import KafkaError
 from kybstream.errors import RunError, UsageError
 from kybstream.kafka import durable_producer, partitions_of, reading, unreachable
 from kybstream.settings import ClickHouseSettings, Settings
-from sinks.clickhouse import Client, connected, in_our_words
+from sinks.clickhouse import Client, connected, in_our_words, quoted
 from sinks.cluster import Place
 from sinks.derived import Derived, derived_from, feed
 from sinks.errors import MIGRATE_HINT
@@ -241,8 +241,7 @@ class _Rebuild:
         return list(result.result_rows)
 
     async def _mark(self, table: str, comment: str) -> None:
-        quoted = comment.replace("\\", "\\\\").replace("'", "\\'")
-        await self._run(f"ALTER TABLE ${{database}}.{table} MODIFY COMMENT '{quoted}'")
+        await self._run(f"ALTER TABLE ${{database}}.{table} MODIFY COMMENT {quoted(comment)}")
 
     async def _run(self, sql: str) -> None:
         named = sql.replace("{table}", self._table.name).replace("{shadow}", self._shadow.name)

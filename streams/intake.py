@@ -176,7 +176,7 @@ def _new_kyb_event(
     delivery: WebhookDelivery, facts: kyb.KybFacts, occurrence: Occurrence, violations: tuple[str, ...]
 ) -> tuple[CaseEvent, Event]:
     """What a KYB delivery tells the case, and the event that it made."""
-    # Field by field: passing dictionaries on cost a tenth of the intake.
+    # Field by field, and again below: this runs for every delivery, and a dictionary of what both share costs more.
     told = CaseEvent(
         event_id=occurrence.event_id,
         tenant=delivery.tenant,

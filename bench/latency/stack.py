@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from deploy.embedded.apache_kafka import KafkaNode
+from deploy.embedded.clickhouse.child import clickhouse_child
 from deploy.embedded.configuration import new_configuration, write_configuration
 from deploy.embedded.ports import free_port
-from deploy.embedded.readiness import http_ok
 from deploy.embedded.supervisor import Child, Supervisor
 from kybstream.operations.migrate import migrate
 from kybstream.settings import Settings, load_settings
@@ -34,18 +34,8 @@ async def running_stack(scratch: Path) -> AsyncIterator[Settings]:
     try:
         async with Supervisor() as supervisor:
             config, settings = _configuration(scratch, node.bootstrap_servers)
-            port = settings.clickhouse.url.rpartition(":")[2]
-            server = [
-                sys.executable,
-                "-m",
-                "deploy.embedded.clickhouse",
-                "--data-dir",
-                str(scratch / "clickhouse"),
-                "--port",
-                port,
-            ]
-            ready = partial(http_ok, f"{settings.clickhouse.url}/ping")
-            await supervisor.start(Child(name="clickhouse", argv=server, ready=ready, log_path=scratch / "clickhouse.log"))
+            port = int(settings.clickhouse.url.rpartition(":")[2])
+            await supervisor.start(clickhouse_child(scratch / "clickhouse", port, log_path=scratch / "clickhouse.log"))
             await migrate(settings)
             for name in COMPONENTS:
                 mark = scratch / f"{name}.ready"

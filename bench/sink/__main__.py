@@ -19,7 +19,6 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -28,9 +27,9 @@ from bench.sink.filling import KINDS, Kind
 from bench.sink.measuring import Measured, Servers, Sink, run_reading, run_sink
 from bench.streams.filling import PARTITIONS, Topics
 from deploy.embedded.apache_kafka import KafkaNode
+from deploy.embedded.clickhouse.child import clickhouse_child, clickhouse_url
 from deploy.embedded.ports import free_port
-from deploy.embedded.readiness import http_ok
-from deploy.embedded.supervisor import Child, Supervisor
+from deploy.embedded.supervisor import Supervisor
 from kybstream.errors import KybStreamError, RunError
 from kybstream.kafka import ensure_topics
 from kybstream.settings import ClickHouseSettings, KafkaSettings
@@ -128,17 +127,8 @@ async def _run(options: argparse.Namespace, scratch: Path) -> None:
     kinds = [each for each in KINDS if each.letter in options.only]
     node = KafkaNode(scratch / "kafka", free_port(), free_port())
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "deploy.embedded.clickhouse",
-        "--data-dir",
-        str(scratch / "clickhouse"),
-        "--port",
-        str(port),
-    ]
-    server = Child(name="clickhouse", argv=command, ready=partial(http_ok, f"{url}/ping"), log_path=scratch / "clickhouse.log")
+    url = clickhouse_url(port)
+    server = clickhouse_child(scratch / "clickhouse", port, log_path=scratch / "clickhouse.log")
     await node.start()
     try:
         async with Supervisor() as supervisor:

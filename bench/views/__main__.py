@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from statistics import quantiles
 
@@ -25,9 +24,9 @@ import psutil
 
 from bench.views.filling import Size, statements
 from bench.views.questions import Question, questions
+from deploy.embedded.clickhouse.child import clickhouse_child, clickhouse_url
 from deploy.embedded.ports import free_port
-from deploy.embedded.readiness import http_ok
-from deploy.embedded.supervisor import Child, Supervisor
+from deploy.embedded.supervisor import Supervisor
 from kybstream.errors import KybStreamError, RunError
 from kybstream.settings import ClickHouseSettings
 from sinks.migrate import migrate
@@ -130,11 +129,10 @@ async def _explain(server: Server, question: Question, known: dict[str, str]) ->
 async def run(arguments: argparse.Namespace) -> int:
     """Fills, measures and prints; the exit code."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    url = clickhouse_url(port)
     with tempfile.TemporaryDirectory(prefix="kyb-stream-bench-views-") as temporary:
         folder = arguments.data_dir or Path(temporary)
-        argv = [sys.executable, "-m", "deploy.embedded.clickhouse", "--data-dir", str(folder / "data"), "--port", str(port)]
-        child = Child(name="clickhouse", argv=argv, ready=partial(http_ok, f"{url}/ping"), log_path=folder / "server.log")
+        child = clickhouse_child(folder / "data", port, log_path=folder / "server.log")
         async with (
             Supervisor() as supervisor,
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_STATEMENT_SECONDS)) as session,

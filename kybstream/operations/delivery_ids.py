@@ -280,10 +280,11 @@ async def _fetch_all(
     while unfinished := [partition for partition, position in positions.items() if position < ends[partition]]:
         nodes: defaultdict[int, list[int]] = defaultdict(list)
         for partition in unfinished:
-            nodes[client.cluster.leader_for_partition(TopicPartition(topic, partition))].append(partition)
-        if None in nodes or -1 in nodes:
-            await client.force_metadata_update()
-            continue
+            leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+            if leader is None or leader < 0:  # for the moment; the others go on
+                await client.force_metadata_update()
+            else:
+                nodes[leader].append(partition)
         moved = False
         answers = await asyncio.gather(*(_fetch(client, node, topic, which, positions) for node, which in nodes.items()))
         for partition, error, data in [each for answer in answers for each in answer]:

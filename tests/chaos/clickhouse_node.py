@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from deploy.embedded.clickhouse.child import clickhouse_command, clickhouse_url
 from deploy.embedded.ports import free_port
 from deploy.embedded.readiness import http_ok
 from deploy.embedded.tether import tethered
@@ -30,13 +30,12 @@ class ClickHouseNode:
         self._folder = folder
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = clickhouse_url(self._port)
         self.starts = 0
 
     async def start(self) -> None:
         """Starts it, and waits until it answers."""
-        command = [sys.executable, "-m", "deploy.embedded.clickhouse", "--data-dir", str(self._folder / "data")]
-        self._spawn([*command, "--port", str(self._port)])
+        self._spawn(clickhouse_command(self._folder / "data", self._port))
         await wait_until(self._answers, READY_SECONDS, "ClickHouse answers")
 
     def _spawn(self, command: list[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from deploy.embedded.apache_kafka import KafkaNode
+from deploy.embedded.clickhouse.child import clickhouse_command
 from deploy.embedded.ports import free_port
 from kybstream.settings import Settings
 from schemas import topics
@@ -100,13 +101,7 @@ async def _answers(settings: Settings) -> bool:
 
 async def _start_clickhouse(folder: Path, port: int) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "deploy.embedded.clickhouse",
-        "--data-dir",
-        str(folder / "clickhouse"),
-        "--port",
-        str(port),
+        *clickhouse_command(folder / "clickhouse", port),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import AsyncIterator
-from functools import partial
 
 import pytest
 import pytest_asyncio
 
+from deploy.embedded.clickhouse.child import clickhouse_child, clickhouse_url
 from deploy.embedded.ports import free_port
-from deploy.embedded.readiness import http_ok
-from deploy.embedded.supervisor import Child, Supervisor
-
-_HOST = "127.0.0.1"
+from deploy.embedded.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -28,10 +24,6 @@ async def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
     """The URL of a running server, a process of its own. Tests share it: each makes its own database, `database_name`."""
     folder = tmp_path_factory.mktemp("clickhouse")
     port = free_port()
-    module = "deploy.embedded.clickhouse"
-    command = [sys.executable, "-m", module, "--data-dir", str(folder / "data"), "--port", str(port)]
-    url = f"http://{_HOST}:{port}"
-    server = Child(name="clickhouse", argv=command, ready=partial(http_ok, f"{url}/ping"), log_path=folder / "server.log")
     async with Supervisor() as supervisor:
-        await supervisor.start(server)
-        yield url
+        await supervisor.start(clickhouse_child(folder / "data", port, log_path=folder / "server.log"))
+        yield clickhouse_url(port)
