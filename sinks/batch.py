@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kybstream.settings import SinkSettings
 from sinks.framing import Message
@@ -34,6 +34,10 @@ class Limits:
     def of(cls, sink: SinkSettings) -> Limits:
         """The limits that the settings name."""
         return cls(rows=sink.flush_rows, bytes=sink.flush_bytes, seconds=sink.flush_seconds)
+
+    def less(self, rows: int, size: int) -> Limits:
+        """What there is room for beside records taken already; nothing more goes in where a number is 0 or below."""
+        return replace(self, rows=self.rows - rows, bytes=self.bytes - size)
 
 
 class Waiting:
@@ -76,6 +80,10 @@ class Waiting:
     def is_full(self, limits: Limits, times: int = 1) -> bool:
         """Whether it holds `times` inserts or more."""
         return len(self._messages) >= times * limits.rows or self.bytes >= times * limits.bytes
+
+    def fits(self, limits: Limits) -> bool:
+        """Whether all of it goes into an insert that has so much room."""
+        return len(self._messages) <= limits.rows and self.bytes <= limits.bytes
 
     def take(self, limits: Limits, now: float) -> tuple[Message, ...]:
         """Hands out one insert's worth from the front: at least one record, at most what the limits allow."""

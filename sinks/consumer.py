@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,7 @@ _RETRY_SECONDS = 1.0
 _UNIMPORTANT = frozenset({"empty_table", "continues"})
 
 
-@dataclass
+@dataclass(eq=False)
 class _Partition:
     """One partition of ours."""
 
@@ -118,6 +118,11 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         """Lets inserts under way finish, so that the next owner sees them in the table, and forgets what only waits."""
         gone = [self._partitions.pop(place) for place in revoked if place in self._partitions]
         await self._settle([partition.writing for partition in gone if partition.writing], REVOKE_SECONDS)
+        for place, stays in self._partitions.items():
+            if stays.writing is not None and stays.writing.cancelled():
+                # It shared an insert with one that goes, so whether its rows landed only the table can tell.
+                self._consumer.pause(place)
+                self._partitions[place] = _Partition(place, stays.table)
         if gone:
             _log.info("sink.revoked", partitions=len(gone))
 
@@ -242,37 +247,46 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     def _write_what_is_due(self, *, everything: bool = False) -> None:
         """Begins as many writes as can be under way, the longest waiting first.
 
-        Who is due and finds no slot goes on collecting: what comes meanwhile is in the same insert. So the busier ClickHouse
-        is, the fewer and larger inserts it gets.
+        Who is due takes along what waits for the same table, as much as one insert may hold: most of what a small insert costs
+        ClickHouse is not its rows. Who is due and finds no slot goes on collecting, so the busier ClickHouse is, the fewer
+        and larger inserts it gets.
         """
         now = time.monotonic()
         idle = [each for each in self._partitions.values() if each.writing is None and each.waiting]
-        due = (each for each in idle if everything or each.waiting.due_in(self._limits, now) == 0)
-        longest_first = sorted(due, key=lambda each: each.waiting.waited(now), reverse=True)
-        for partition in longest_first[: self._slots()]:
-            batch = partition.waiting.take(self._limits, now)
-            partition.under_way = sum(len(message.value or b"") for message in batch)
-            partition.writing = asyncio.create_task(self._write(partition, batch))
+        idle.sort(key=lambda each: each.waiting.waited(now), reverse=True)
+        for partition in idle:
+            if not self._slots():
+                return
+            if partition.writing is None and (everything or partition.waiting.due_in(self._limits, now) == 0):
+                self._begin_write(partition, [each for each in idle if each.writing is None], now)
+
+    def _begin_write(self, due: _Partition, idle: list[_Partition], now: float) -> None:
+        """Begins a write of one partition, with all that others of its table have where that fits in."""
+        batches: dict[_Partition, tuple[Message, ...]] = {}
+        left = self._limits
+        for partition in (due, *(each for each in idle if each.table is due.table and each is not due)):
+            if not batches or partition.waiting.fits(left):
+                batches[partition] = batch = partition.waiting.take(left, now)
+                partition.under_way = sum(len(message.value or b"") for message in batch)
+                left = left.less(len(batch), partition.under_way)
+        writing = asyncio.create_task(self._write(due.table, batches))
+        for partition in batches:
+            partition.writing = writing
 
     def _slots(self) -> int:
         """How many more writes may begin."""
-        return max(0, self._writer.slots - sum(each.writing is not None for each in self._partitions.values()))
-
-    async def _write(self, partition: _Partition, batch: tuple[Message, ...]) -> None:
-        written = await self._writer.write(partition.table, batch)
-        first, last = batch[0].offset, batch[-1].offset
-        _log.debug(
-            "sink.written",
-            table=partition.table.name,
-            partition=partition.place.partition,
-            first=first,
-            last=last,
-            rows=written.rows,
-            dead=written.dead,
+        return max(
+            0, self._writer.slots - len({each.writing for each in self._partitions.values() if each.writing is not None})
         )
-        self._to_commit[partition.place] = partition.landed_to = last + 1
-        partition.writing = None
-        partition.under_way = 0
+
+    async def _write(self, table: Table, batches: Mapping[_Partition, tuple[Message, ...]]) -> None:
+        in_order = sorted(batches, key=lambda partition: partition.place.partition)
+        written = await self._writer.write(table, [message for partition in in_order for message in batches[partition]])
+        _log.debug("sink.written", table=table.name, partitions=len(batches), rows=written.rows, dead=written.dead)
+        for partition, batch in batches.items():
+            self._to_commit[partition.place] = partition.landed_to = batch[-1].offset + 1
+            partition.writing = None
+            partition.under_way = 0
         self._write_what_is_due()
 
     async def _commit_often(self) -> None:
@@ -323,7 +337,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         while time.monotonic() < deadline:
             self._write_what_is_due(everything=True)
             self._raise_failures()
-            tasks = [each.writing for each in self._partitions.values() if each.writing is not None]
+            tasks = {each.writing for each in self._partitions.values() if each.writing is not None}
             if not tasks:
                 return
             await asyncio.wait(tasks, timeout=deadline - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)

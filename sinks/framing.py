@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from typing import Protocol
 
 from kybstream.errors import BadRecordError
@@ -48,25 +50,20 @@ class Message(Protocol):
 
 @dataclass(frozen=True)
 class Piece:
-    """Neighbours of one partition written with one schema: one insert.
+    """Neighbours in some partitions of a topic, written with one schema: one insert.
 
     Attributes:
         schema: Their writer's schema.
-        messages: Ascending offsets; at least one. Between them lie only offsets that hold no row (compacted, tombstones, bad).
+        messages: At least one, partition by partition, ascending offsets in each. Between two neighbours of a partition lie
+            only offsets that hold no row (compacted, tombstones, bad).
     """
 
     schema: Schema
     messages: tuple[Message, ...]
 
-    @property
-    def first(self) -> int:
-        """Offset of the first record."""
-        return self.messages[0].offset
-
-    @property
-    def last(self) -> int:
-        """Offset of the last record."""
-        return self.messages[-1].offset
+    def ranges(self) -> list[tuple[int, int, int]]:
+        """Of each partition: its number, its first and its last offset."""
+        return [(partition, run[0].offset, run[-1].offset) for partition, run in by_partition(self.messages)]
 
 
 @dataclass(frozen=True)
@@ -87,18 +84,38 @@ class Unframable:
 def sort_out(
     messages: Sequence[Message], subject: str, *, tombstones: bool
 ) -> tuple[tuple[Piece, ...], tuple[Unframable, ...]]:
-    """Parts a partition's neighbours into inserts and what cannot be inserted.
+    """Parts neighbours into inserts and what cannot be inserted.
 
-    A piece ends where the writer's schema changes, and nowhere else: pieces are written in their order, so that the newest
-    offset in the table always says how far the partition is.
+    A partition's records go into different pieces where the writer's schema changes, and nowhere else. Pieces are written
+    in their order, and none holds what lies behind records of a later one: so the newest offset in the table always says
+    how far a partition is.
 
     Args:
-        messages: Of one partition, ascending offsets.
+        messages: Of one topic, partition by partition, ascending offsets in each.
         subject: The schemas' name without version (`delivery`) that belongs here.
         tombstones: Whether an absent value means "deleted" (compacted topics) and is passed over.
     """
-    pieces: list[Piece] = []
     bad: list[Unframable] = []
+    # The nth stretches of all partitions, by schema: one piece each.
+    turns: list[dict[bytes, tuple[Schema, list[Message]]]] = []
+    for _, run in by_partition(messages):
+        for turn, (schema, stretch) in enumerate(_stretches(run, subject, bad, tombstones=tombstones)):
+            if turn == len(turns):
+                turns.append({})
+            turns[turn].setdefault(schema.fingerprint, (schema, []))[1].extend(stretch)
+    return tuple(Piece(schema, tuple(those)) for turn in turns for schema, those in turn.values()), tuple(bad)
+
+
+def by_partition(messages: Sequence[Message]) -> Iterator[tuple[int, list[Message]]]:
+    """Each partition's number and records; they must lie partition by partition."""
+    for partition, run in groupby(messages, attrgetter("partition")):
+        yield partition, list(run)
+
+
+def _stretches(
+    messages: Sequence[Message], subject: str, bad: list[Unframable], *, tombstones: bool
+) -> Iterator[tuple[Schema, list[Message]]]:
+    """The good records of one partition, up to each change of the schema; the others are added to `bad`."""
     current: list[Message] = []
     current_head = b""
     schema: Schema | None = None
@@ -115,13 +132,12 @@ def sort_out(
                 bad.append(Unframable(message, *found))
                 continue
             if current and schema is not None:
-                pieces.append(Piece(schema, tuple(current)))
+                yield schema, current
                 current = []
             schema, current_head = found, head
         current.append(message)
     if current and schema is not None:
-        pieces.append(Piece(schema, tuple(current)))
-    return tuple(pieces), tuple(bad)
+        yield schema, current
 
 
 def _schema_or_reason(value: bytes, subject: str) -> Schema | tuple[str, str]:
@@ -137,28 +153,30 @@ def _schema_or_reason(value: bytes, subject: str) -> Schema | tuple[str, str]:
 def frame(piece: Piece) -> bytes:
     """The piece as an Avro object container; the same piece always gives the same bytes."""
     header, sync = _container(piece.schema.name, piece.schema.fingerprint)
-    position = _text(piece.messages[0].topic.encode()) + _number(piece.messages[0].partition)
-    fixed = len(position) - HEADER_SIZE
+    topic = _text(piece.messages[0].topic.encode())
     out = [header]
     lengths: dict[int, bytes] = {}
-    # Sixty-four neighbouring offsets differ in the first byte of their varint alone.
-    high, rest = -1, b""
-    for message in piece.messages:
-        value = message.value or b""
-        zigzag = message.offset << 1
-        if zigzag < _VARINT_MORE:
-            offset = _LOW[zigzag]
-        else:
-            if zigzag >> 7 != high:
-                high = zigzag >> 7
-                rest = _varint(high)
-            offset = _LOW[zigzag & 0x7F | _VARINT_MORE] + rest
-        size = fixed + len(offset) + len(value)
-        length = lengths.get(size)
-        if length is None:
-            length = lengths[size] = _number(size)
-        # A block: how many records (one), how many bytes, the bytes, the marker.
-        out += (b"\x02", length, position, offset, value[HEADER_SIZE:], sync)
+    for partition, run in by_partition(piece.messages):
+        position = topic + _number(partition)
+        fixed = len(position) - HEADER_SIZE
+        # Sixty-four neighbouring offsets differ in the first byte of their varint alone.
+        high, rest = -1, b""
+        for message in run:
+            value = message.value or b""
+            zigzag = message.offset << 1
+            if zigzag < _VARINT_MORE:
+                offset = _LOW[zigzag]
+            else:
+                if zigzag >> 7 != high:
+                    high = zigzag >> 7
+                    rest = _varint(high)
+                offset = _LOW[zigzag & 0x7F | _VARINT_MORE] + rest
+            size = fixed + len(offset) + len(value)
+            length = lengths.get(size)
+            if length is None:
+                length = lengths[size] = _number(size)
+            # A block: how many records (one), how many bytes, the bytes, the marker.
+            out += (b"\x02", length, position, offset, value[HEADER_SIZE:], sync)
     return b"".join(out)
 
 

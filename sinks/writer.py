@@ -1,4 +1,4 @@
-"""A partition's neighbours into the table: dead letters first, then one insert a piece, sent again until it landed."""
+"""Neighbours of some partitions into the table: dead letters first, then one insert a piece, sent again until it landed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sinks.clickhouse import Client, in_our_words
 from sinks.dead_letters import dead_letter_of
 from sinks.derived import INSERT_SETTINGS as DERIVED_INSERT_SETTINGS
 from sinks.errors import OUT_OF_MEMORY, Blame, NotNowError, RefusedError
-from sinks.framing import Message, Piece, Unframable, columns, frame, sort_out
+from sinks.framing import Message, Piece, Unframable, by_partition, columns, frame, sort_out
 from sinks.limit import REJECTED, RejectionLimit
 from sinks.metrics import SinkMetrics
 from sinks.tables import TABLES, Table
@@ -61,11 +61,16 @@ class Written:
 def token(piece: Piece, framed: bytes) -> str:
     """The name by which ClickHouse knows a repeated insert: `topic:partition:first-last:crc32`.
 
+    With rows of several partitions it is `topic:partition:first-last,partition:first-last:crc32`, and so on.
     The checksum is there because other rows under a known token are dropped without a word: a topic that was made anew has
     the same offsets with other records.
     """
-    place = piece.messages[0]
-    return f"{place.topic}:{place.partition}:{piece.first}-{piece.last}:{zlib.crc32(framed):08x}"
+    ranges = ",".join(f"{partition}:{first}-{last}" for partition, first, last in piece.ranges())
+    return f"{piece.messages[0].topic}:{ranges}:{zlib.crc32(framed):08x}"
+
+
+def _place(message: Message) -> tuple[int, int]:
+    return message.partition, message.offset
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,11 @@ class _Batch:
 
     def numbers_of(self, bad: Sequence[Unframable]) -> list[int]:
         """The limit's numbers of these records."""
-        return [
-            self.number + bisect_left(self.messages, each.message.offset, key=lambda message: message.offset) for each in bad
-        ]
+        return [self.number + bisect_left(self.messages, _place(each.message), key=_place) for each in bad]
 
 
 class Writer:
-    """Writes batches of any partition; safe to call for several partitions at once, one batch a partition."""
+    """Writes batches of any partitions; safe to call for several at once, as long as no partition is in two of them."""
 
     def __init__(
         self,
@@ -116,9 +119,13 @@ class Writer:
         The order that correctness rests on:
           1. a bad record is acknowledged in the dead letters before anything behind it lands, because the newest row in the
              table is where a restart goes on;
-          2. pieces, and the halves of a rejected piece, land in the order of their offsets, each sent again with the same bytes
-             and token until the answer is clear;
-          3. only then does the caller move the group's offset and hand in the partition's next batch.
+          2. pieces, and the halves of a rejected piece, land so that no partition's offsets go back, each sent again with the
+             same bytes and token until the answer is clear;
+          3. only then does the caller move the group's offsets and hand in the next batch of one of these partitions.
+
+        Args:
+            table: Where to.
+            messages: Of its topic, partition by partition in ascending order, ascending offsets in each.
 
         Waits for as long as Kafka or ClickHouse is unavailable; to give up, cancel it.
 
@@ -156,8 +163,8 @@ class Writer:
             bad = _bad_bodies(batch.table, piece)
             if bad:
                 await self._bury(batch, bad)
-                buried = {unframable.message.offset for unframable in bad}
-                good = tuple(message for message in piece.messages if message.offset not in buried)
+                buried = {_place(unframable.message) for unframable in bad}
+                good = tuple(message for message in piece.messages if _place(message) not in buried)
                 return len(bad) + (await self._land(batch, Piece(piece.schema, good), decoded=True) if good else 0)
         if len(piece.messages) == 1:
             await self._bury(batch, [Unframable(piece.messages[0], REJECTED, self._said(batch.table, refused))])
@@ -202,7 +209,8 @@ class Writer:
         self._settle(piece.messages)
 
     def _settle(self, messages: Sequence[Message]) -> None:
-        self.settled[messages[0].topic, messages[0].partition] += len(messages)
+        for partition, run in by_partition(messages):
+            self.settled[run[0].topic, partition] += len(run)
 
     async def _bury(self, batch: _Batch, bad: Sequence[Unframable]) -> None:
         self._limits[batch.table.name].reject(batch.numbers_of(bad), bad)

@@ -61,7 +61,7 @@ MEANINGS = {
     "clickhouse.password": "of that user; empty: none",
     "worker.store": "`memory` reads all state from Kafka at each start",
     "worker.commit_interval_seconds": "how often offsets are committed; a restart processes again what came since",
-    "sink.flush_rows": "a batch of one partition is written when it has so many",
+    "sink.flush_rows": "a batch is written when one partition has so many; others of its table join it up to this number",
     "sink.flush_bytes": "or when it has so many bytes",
     "tenants.name": "appears in keys, tables and logs: not a secret",
     "tenants.pseudonym_key_version": "part of every pseudonym; raise it with a new key",

@@ -49,6 +49,16 @@ def test_what_is_left_keeps_its_age() -> None:
     assert waiting.due_in(_LIMITS, 10.4) == pytest.approx(0.4)
 
 
+def test_what_room_an_insert_has_for_others() -> None:
+    """Another partition's records go in when all of them do, by rows and by bytes."""
+    waiting = Waiting()
+    waiting.add(_messages(30, 30), 0.0)
+    assert waiting.fits(_LIMITS.less(1, 40))
+    assert not waiting.fits(_LIMITS.less(2, 40))
+    assert not waiting.fits(_LIMITS.less(1, 41))
+    assert not waiting.fits(_LIMITS.less(1, 500))
+
+
 def test_a_record_larger_than_a_batch_goes_alone() -> None:
     """flush_bytes never stops a partition."""
     waiting = Waiting()

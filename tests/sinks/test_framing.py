@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 import fastavro
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import HEADER_SIZE, all_schemas, encode
+from schemas import codec
+from schemas.codec import HEADER_SIZE, MAGIC, all_schemas, encode, newest_schema
 from schemas.records import Delivery
 from sinks.framing import columns, frame, sort_out
 from sinks.writer import token
@@ -69,7 +72,7 @@ def test_bad_neighbours_are_parted_from_good_ones() -> None:
     ]
     messages = [FakeMessage(offset, value) for offset, value in enumerate(values)]
     (piece,), bad = sort_out(messages, "delivery", tombstones=False)
-    assert (piece.first, piece.last) == (0, 6)
+    assert piece.ranges() == [(3, 0, 6)]
     assert [row["delivery_id"] for row in _read(frame(piece))] == ["delivery-000001", "delivery-000002"]
     assert [(each.message.offset, each.reason) for each in bad] == [
         (1, "not_avro"),
@@ -78,6 +81,49 @@ def test_bad_neighbours_are_parted_from_good_ones() -> None:
         (4, "wrong_record"),
         (5, "no_value"),
     ]
+
+
+@given(
+    st.dictionaries(st.integers(0, 2**31 - 1), st.lists(st.integers(0, 2**40), min_size=1, max_size=5), min_size=1, max_size=4)
+)
+def test_rows_of_several_partitions_keep_their_places(offsets: dict[int, list[int]]) -> None:
+    """In one container each row has its own partition and offset, and the token names each partition's range."""
+    places = [(partition, offset) for partition in sorted(offsets) for offset in sorted(set(offsets[partition]))]
+    messages = [
+        FakeMessage(offset, encode(delivery(number)), partition=partition) for number, (partition, offset) in enumerate(places)
+    ]
+    (piece,), _ = sort_out(messages, "delivery", tombstones=False)
+    framed = frame(piece)
+    found = [(row["_partition"], row["_offset"], row["delivery_id"]) for row in _read(framed)]
+    assert found == [(*place, f"delivery-{number:06d}") for number, place in enumerate(places)]
+    ranges = ",".join(f"{partition}:{min(offsets[partition])}-{max(offsets[partition])}" for partition in sorted(offsets))
+    assert token(piece, framed).startswith(f"kyb.deliveries.v1:{ranges}:")
+
+
+@given(st.lists(st.lists(st.sampled_from("ABx"), max_size=8), max_size=4))
+def test_no_partition_goes_back_from_piece_to_piece(partitions: list[list[str]]) -> None:
+    """However schemas (A, B) and bad records (x) alternate: each record once, one schema a piece, offsets only go up."""
+    schemas = {name: replace(newest_schema(Delivery), name=f"delivery.v{name}", fingerprint=name.encode() * 8) for name in "AB"}
+    body = encode(delivery(1))[HEADER_SIZE:]
+    messages = [
+        FakeMessage(offset, b"x" if kind == "x" else MAGIC + schemas[kind].fingerprint + body, partition=partition)
+        for partition, kinds in enumerate(partitions)
+        for offset, kind in enumerate(kinds)
+    ]
+    known = {schema.fingerprint: schema for schema in schemas.values()}
+    with mock.patch.object(codec, "all_schemas", return_value=known):
+        pieces, bad = sort_out(messages, "delivery", tombstones=False)
+    written = [(message.partition, message.offset) for piece in pieces for message in piece.messages]
+    kinds_of = [{partitions[message.partition][message.offset] for message in piece.messages} for piece in pieces]
+    assert kinds_of == [{piece.schema.name[-1]} for piece in pieces]
+    assert {each.reason for each in bad} <= {"not_avro"}
+    assert sorted([*written, *((each.message.partition, each.message.offset) for each in bad)]) == [
+        (message.partition, message.offset) for message in messages
+    ]
+    for partition in range(len(partitions)):
+        offsets = [offset for where, offset in written if where == partition]
+        assert offsets == sorted(offsets)
+    assert len(pieces) <= 2 * max((len(kinds) for kinds in partitions), default=0)
 
 
 def test_a_tombstone_of_a_compacted_topic_is_passed_over() -> None:

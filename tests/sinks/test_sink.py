@@ -56,11 +56,13 @@ async def test_a_bad_record_goes_to_the_dead_letters_and_its_neighbours_land(set
     poison = [b"not avro", encode(event(1)), cut, huge]
     values = [*good[:2], poison[0], *good[2:4], poison[1], *good[4:6], poison[2], good[6], poison[3]]
     await produce(settings, values, topics.DELIVERIES)
+    await produce(settings, [delivery(number) for number in range(100, 112)], partition=1)  # healthy, in the same insert
     async with running(settings):
-        await landed(settings, "deliveries", 7)
+        await landed(settings, "deliveries", 19)
         await landed(settings, "dead_letters", 4)
-    found = await rows(settings.clickhouse, "SELECT _offset FROM deliveries ORDER BY _offset", final=False)
-    assert [row["_offset"] for row in found] == [0, 1, 3, 4, 6, 7, 9]
+    ordered = "SELECT _partition, _offset FROM deliveries ORDER BY _partition, _offset"
+    found = await rows(settings.clickhouse, ordered, final=False)
+    assert [row["_offset"] for row in found] == [0, 1, 3, 4, 6, 7, 9, *range(12)]
     dead = await rows(settings.clickhouse, "SELECT stage, reason, origin_topic, body_size FROM dead_letters ORDER BY reason")
     assert [(row["stage"], row["reason"]) for row in dead] == [
         ("sink", "bad_body"),
