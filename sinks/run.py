@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from kybstream.errors import RunError, UnavailableError
-from kybstream.kafka import client_options, durable_producer, reading, rest_when_idle, unreachable
+from kybstream.kafka import client_options, durable_producer, pace_fetches, reading, unreachable
 from kybstream.settings import Settings
 from sinks.clickhouse import Client, connected
 from sinks.consumer import GOODBYE_SECONDS, SinkLoop
@@ -85,7 +85,7 @@ async def run_sink(
         )
         loop = SinkLoop(settings, consumer, client, Writer(settings, client, producer, columns, monitor.metrics))
         monitor.observe(loop)
-        rest_when_idle(consumer)
+        pace_fetches(consumer)
         consumer.subscribe([settings.topic(table.topic) for table in TABLES], listener=loop)
         stack.push_async_callback(_goodbye, consumer)
         if await _started(stop, "kafka", lambda: _start(settings, consumer)) is None:

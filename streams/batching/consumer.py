@@ -23,7 +23,7 @@ from faust.types.tuples import ConsumerMessage
 from mode.threads import WorkerThread
 from mode.utils.futures import notify
 
-from kybstream.kafka import rest_when_idle
+from kybstream.kafka import pace_fetches
 from streams.batching.progress import CommitProgress, PartitionProgress
 from streams.batching.ranges import OffsetRange, OffsetRanges
 
@@ -64,10 +64,10 @@ class _DaemonThread(WorkerThread):  # type: ignore[misc] # mode publishes no typ
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Faust publishes no types
-    """Faust's thread around the aiokafka consumer, which rests when there is nothing to read."""
+    """Faust's thread around the aiokafka consumer, whose fetches are paced."""
 
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
-        return rest_when_idle(super()._create_consumer(loop))
+        return pace_fetches(super()._create_consumer(loop))
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no types

@@ -7,14 +7,17 @@ import time
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.fetch import FetchRequest
 
+from deploy.embedded.apache_kafka import KafkaNode
 from kybstream.kafka import IDLE_FETCH_SECONDS, durable_producer, ensure_topics, reading
 from kybstream.settings import KafkaSettings
 
 IDLE_SECONDS = 1.0
+HELD_SECONDS = 0.5
+"""Longer than aiokafka lets records wait in a consumer before it fetches without their partition."""
 
 
 async def test_an_idle_consumer_of_the_embedded_broker_asks_seldom_and_hears_soon(
@@ -66,3 +69,36 @@ async def test_records_are_fetched_without_a_rest(
         consumer.assign([TopicPartition(topic, 0)])
         await consumer.seek_to_beginning(TopicPartition(topic, 0))
         assert [(await consumer.getone()).value for _ in values] == values
+
+
+@pytest.mark.kafka
+async def test_what_is_read_out_is_fetched_again_soon_though_other_topics_are_silent(
+    apache_kafka: KafkaNode, topic_prefix: str
+) -> None:
+    """A fetch that leaves out the partition whose records wait in the consumer does not keep it from the next one."""
+    kafka = KafkaSettings(bootstrap_servers=apache_kafka.bootstrap_servers, partitions=1)
+    busy, silent = f"{topic_prefix}busy", f"{topic_prefix}silent"
+    await ensure_topics(kafka, {busy: {}, silent: {}})
+    async with (
+        asyncio.timeout(60),
+        reading(kafka, max_partition_fetch_bytes=1_000, fetch_max_wait_ms=20_000) as consumer,
+        durable_producer(kafka) as producer,
+    ):
+        consumer.assign([TopicPartition(busy, 0), TopicPartition(silent, 0)])
+        await consumer.seek_to_beginning()
+        await producer.send_batch(_of_two(producer), busy, partition=0)
+        await producer.send_and_wait(busy, b"the next fetch")
+        assert (await consumer.getone()).value == b"first"
+        await asyncio.sleep(HELD_SECONDS)  # the other record waits; meanwhile the silent topic alone is asked for
+        assert (await consumer.getone()).value == b"second"
+        began = time.monotonic()
+        assert (await consumer.getone()).value == b"the next fetch"
+        assert time.monotonic() - began < 5.0  # of 20 s
+
+
+def _of_two(producer: AIOKafkaProducer) -> Any:
+    batch = producer.create_batch()
+    for value in (b"first", b"second"):
+        batch.append(key=None, value=value, timestamp=None)
+    batch.close()
+    return batch
