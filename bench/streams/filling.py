@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ PARTITIONS = 8
 TENANT = "acme"
 _TOPIC_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
-_START = datetime(2026, 1, 1, tzinfo=UTC)
-_DAY = date(2026, 1, 1)
+_START = datetime.now(UTC) - timedelta(hours=1)
+"""Receipt of the first record: so lately that no deadline passes, and no case expires, while a worker is measured."""
+_DAY = _START.date()
 _PAYLOADS = Path(__file__).parents[2] / "tests/fixtures/kyb"
 _PAYLOAD = "01_business_information_service_initiated.json"
 _CASE_EVENTS = (("business_information_service_initiated", "pending"), ("business_information_service_resolved", "success"))
