@@ -5,7 +5,7 @@ wrote them (message format 2, the only one since Kafka 3), and of each record on
 deliveries and what became of them begin with `delivery_id`. Batches that are compressed, and records of another form, take the
 slow way: decoded whole.
 
-The ids go into buckets by their last two characters, which in our ids are random, and from 64 MiB on to files of a folder. Two
+The ids go into buckets by their last two characters, which in our ids are random, and from 32 MiB on to files of a folder. Two
 collections are then compared bucket by bucket.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,8 +30,8 @@ from kybstream.settings import KafkaSettings
 from schemas.codec import MAGIC, decode, newest_schema
 from schemas.records import Delivery, WebhookDelivery
 
-HOLD_BYTES = 64 * 1024 * 1024
-"""Ids held in memory before they go to files."""
+HOLD_BYTES = 32 * 1024 * 1024
+"""Ids that a process holds in memory before they go to files."""
 
 _FETCH_BYTES = 4 * 1024 * 1024
 _PARTITION_BYTES = 1024 * 1024
@@ -69,6 +69,7 @@ class IdBuckets:
         self._held: defaultdict[bytes, bytearray] = defaultdict(bytearray)
         self._bytes = 0
         self._spilled: set[bytes] = set()
+        self._others: list[Path] = []
 
     def add(self, ids: Iterable[bytes]) -> None:
         """Takes ids in."""
@@ -83,13 +84,24 @@ class IdBuckets:
 
     def keys(self) -> Iterator[str]:
         """The last two characters of all ids, each once, sorted."""
-        return iter(sorted(key.decode() for key in self._spilled | self._held.keys()))
+        elsewhere = {bytes.fromhex(file.name) for folder in self._others for file in folder.iterdir()}
+        return iter(sorted(key.decode() for key in self._spilled | self._held.keys() | elsewhere))
 
     def take(self, key: str) -> list[str]:
         """The ids that end in these characters."""
         end = key.encode()
-        text = self._path(end).read_bytes() if end in self._spilled else b""
+        folders = [*self._others, *([self._folder] if end in self._spilled else [])]
+        files = [folder / end.hex() for folder in folders]
+        text = b"".join([file.read_bytes() for file in files if file.exists()])
         return (text + self._held.get(end, b"")).decode().split("\n")[:-1]
+
+    def write_out(self) -> None:
+        """Puts all into files, for `join` of others."""
+        self._spill()
+
+    def join(self, folder: Path) -> None:
+        """Takes in what others have written out to a folder; it stays there."""
+        self._others.append(folder)
 
     def _spill(self) -> None:
         for key, text in self._held.items():
@@ -110,16 +122,32 @@ class TopicScan:
     Attributes:
         records: How many records there were.
         undecodable: How many of them are none of the kind.
-        complete_since_ms: What was received from then on still lies in the topic, in milliseconds since the epoch: when the
-            first records of the partitions that retention has cut were written, the newest of them; where it has cut none,
-            the oldest receipt. None for an empty topic.
+        cut_ms: When the first records of the partitions that retention has cut were written, the newest of them; None where it
+            has cut none. In milliseconds since the epoch.
+        oldest_ms: The oldest receipt; None for an empty topic.
         ends: Where each partition ended when the scan began.
     """
 
     records: int = 0
     undecodable: int = 0
-    complete_since_ms: int | None = None
+    cut_ms: int | None = None
+    oldest_ms: int | None = None
     ends: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def complete_since_ms(self) -> int | None:
+        """What was received from then on still lies in the topic, in milliseconds since the epoch. None for an empty topic."""
+        return self.oldest_ms if self.cut_ms is None else self.cut_ms
+
+    def and_of(self, other: TopicScan) -> TopicScan:
+        """Both, of different partitions, as one."""
+        return TopicScan(
+            self.records + other.records,
+            self.undecodable + other.undecodable,
+            max((each.cut_ms for each in (self, other) if each.cut_ms is not None), default=None),
+            min((each.oldest_ms for each in (self, other) if each.oldest_ms is not None), default=None),
+            self.ends | other.ends,
+        )
 
 
 async def scan_ids(
@@ -129,6 +157,7 @@ async def scan_ids(
     found: Callable[[list[bytes]], None],
     *,
     begin: dict[int, int] | None = None,
+    only: Collection[int] | None = None,
 ) -> TopicScan:
     """Reads a topic to where it ended when the scan began, and hands on the delivery ids.
 
@@ -140,12 +169,13 @@ async def scan_ids(
         kind: What lies there.
         found: Is given the ids of some records at a time.
         begin: Offsets to begin with by partition; the oldest records unless given.
+        only: Partitions to read; all unless given.
 
     Raises:
         UnavailableError: Kafka cannot be reached.
         RunError: There is no such topic.
     """
-    partitions = await partitions_of(kafka, topic)
+    partitions = [each for each in await partitions_of(kafka, topic) if only is None or each in only]
     places = [TopicPartition(topic, partition) for partition in partitions]
     async with reading(kafka) as consumer:
         try:
@@ -160,9 +190,13 @@ async def scan_ids(
             await asyncio.gather(*(_fetch_all(client, topic, half, ends, reader.read) for half in halves))
         except (KafkaError, OSError) as error:
             raise unreachable(kafka, error) from None
-    cut = [written for partition, (written, _) in reader.first_ms.items() if oldest[partition] > 0]
-    since = max(cut) if cut else min((received for _, received in reader.first_ms.values()), default=None)
-    return TopicScan(reader.records, reader.undecodable, since, ends)
+    return TopicScan(
+        reader.records,
+        reader.undecodable,
+        max((written for partition, (written, _) in reader.first_ms.items() if oldest[partition] > 0), default=None),
+        min((received for _, received in reader.first_ms.values()), default=None),
+        ends,
+    )
 
 
 class _Reader:

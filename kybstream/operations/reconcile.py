@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kybstream.operations.delivery_ids import IdBuckets, TopicScan, scan_ids
+from kybstream.operations.collecting import collect_ids
+from kybstream.operations.delivery_ids import TopicScan, scan_ids
 from kybstream.settings import Settings
 from schemas.records import Delivery, WebhookDelivery
 from schemas.topics import DELIVERIES, RAW
@@ -150,8 +151,7 @@ async def _compared(settings: Settings) -> tuple[Comparison, TopicScan]:
     began = datetime.now(UTC)
     found = Comparison()
     with tempfile.TemporaryDirectory(prefix="kyb-stream-reconcile-") as folder:
-        buckets = IdBuckets(Path(folder))
-        scan = await scan_ids(settings.kafka, settings.topic(RAW), WebhookDelivery, buckets.add)
+        buckets, scan = await collect_ids(settings.kafka, settings.topic(RAW), Path(folder))
         unseen = set(buckets.keys())
         since = None if scan.complete_since_ms is None else datetime.fromtimestamp(scan.complete_since_ms / 1000, UTC)
         # What was received after we began to read need not be in what we read.

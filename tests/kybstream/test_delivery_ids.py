@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.embedded.apache_kafka import KafkaNode
+from kybstream.errors import UnavailableError
 from kybstream.ids import new_delivery_id
+from kybstream.operations import collecting
 from kybstream.operations.delivery_ids import IdBuckets, TopicScan, scan_ids
 from kybstream.operations.topic_reader import read_topic
 from kybstream.settings import KafkaSettings
@@ -100,6 +103,49 @@ async def test_every_form_of_record_is_read_from_apache_kafka(
 ) -> None:
     """The same of the real one, whose fetches end in the middle of a batch."""
     await _every_form_is_read(apache_kafka.bootstrap_servers, f"{topic_prefix}raw-{compression}", compression)
+
+
+def _dies(*_args: object) -> None:
+    os._exit(1)
+
+
+@pytest.mark.parametrize("beside", ["works", "dies"])
+async def test_two_processes_collect_what_one_does(
+    noida_broker: str, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: str
+) -> None:
+    """Each reads some of the partitions; where the second one dies, the first one reads its share."""
+    ids = [new_delivery_id() for _ in range(1_000)]
+    topic = f"{topic_prefix}raw-{beside}"
+    await _filled(noida_broker, topic, [*(_delivery(each) for each in ids), b"no delivery"], compression=None)
+    _, alone = await _scanned(noida_broker, topic)
+    monkeypatch.setattr(collecting, "WORTH_A_PROCESS", 0)
+    if beside == "dies":
+        monkeypatch.setattr(collecting, "_scan", _dies)
+    buckets, scan = await collecting.collect_ids(KafkaSettings(bootstrap_servers=noida_broker), topic, tmp_path)
+    assert sorted(each for key in buckets.keys() for each in buckets.take(key)) == sorted(ids)  # noqa: SIM118
+    assert scan == alone
+    assert any((tmp_path / "beside").iterdir()) == (beside == "works")
+
+
+async def test_a_broker_that_is_away_is_told_whoever_reads(tmp_path: Path) -> None:
+    """Collecting ends with the error of any other reading."""
+    with pytest.raises(UnavailableError):
+        await collecting.collect_ids(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "kyb.webhooks.raw.v1", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "since"),
+    [
+        (TopicScan(), TopicScan(), None),
+        (TopicScan(oldest_ms=5), TopicScan(oldest_ms=7), 5),
+        (TopicScan(oldest_ms=5), TopicScan(), 5),
+        (TopicScan(oldest_ms=5, cut_ms=6), TopicScan(oldest_ms=3), 6),
+        (TopicScan(oldest_ms=5, cut_ms=6), TopicScan(oldest_ms=8, cut_ms=9), 9),
+    ],
+)
+def test_since_when_both_halves_are_complete(one: TopicScan, two: TopicScan, since: int | None) -> None:
+    """From the newest cut of retention; where there is none, from the oldest receipt."""
+    assert one.and_of(two).complete_since_ms == two.and_of(one).complete_since_ms == since
 
 
 def test_ids_that_went_to_files_come_back(tmp_path: Path) -> None:
