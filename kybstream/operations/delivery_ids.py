@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record import MemoryRecords
 
@@ -187,7 +187,14 @@ async def scan_ids(
             positions = {each: max(oldest[each], (begin or oldest).get(each, 0)) for each in partitions}
             halves = [{each: positions[each] for each in partitions[start::_AT_ONCE]} for start in range(_AT_ONCE)]
             client = consumer._client  # noqa: SLF001 (aiokafka, pinned)
-            await asyncio.gather(*(_fetch_all(client, topic, half, ends, reader.read) for half in halves))
+
+            async def cut(partition: int) -> int:
+                place = TopicPartition(topic, partition)
+                oldest[partition] = begins = int((await consumer.beginning_offsets([place]))[place])
+                reader.forget_first(partition)
+                return begins
+
+            await asyncio.gather(*(_fetch_all(client, topic, half, ends, read=reader.read, cut=cut) for half in halves))
         except (KafkaError, OSError) as error:
             raise unreachable(kafka, error) from None
     return TopicScan(
@@ -210,6 +217,10 @@ class _Reader:
         self.undecodable = 0
         self.first_ms: dict[int, tuple[int, int]] = {}
         """By partition: when its first record was written, and when that delivery was received."""
+
+    def forget_first(self, partition: int) -> None:
+        """Retention has cut off what was read first: the oldest record is yet to come."""
+        self.first_ms.pop(partition, None)
 
     def read(self, partition: int, data: bytes, position: int, end: int) -> int:
         """Hands on the ids of what lies at `position` and after, before `end`; gives the offset that comes next.
@@ -307,9 +318,14 @@ async def _fetch_all(
     topic: str,
     positions: dict[int, int],
     ends: dict[int, int],
+    *,
     read: Callable[[int, bytes, int, int], int],
+    cut: Callable[[int], Awaitable[int]],
 ) -> None:
-    """Fetches from all leaders at once, each as soon as its answer was read, until every partition is at its end."""
+    """Fetches from all leaders at once, each as soon as its answer was read, until every partition is at its end.
+
+    Where retention has removed what is next, `cut` says where the partition begins by now.
+    """
     failing_since: float | None = None
     while unfinished := [partition for partition, position in positions.items() if position < ends[partition]]:
         nodes: defaultdict[int, list[int]] = defaultdict(list)
@@ -322,6 +338,10 @@ async def _fetch_all(
         moved = False
         answers = await asyncio.gather(*(_fetch(client, node, topic, which, positions) for node, which in nodes.items()))
         for partition, error, data in [each for answer in answers for each in answer]:
+            if error == OffsetOutOfRangeError.errno and (oldest := await cut(partition)) > positions[partition]:
+                positions[partition] = oldest
+                moved = True
+                continue
             if error:
                 if not for_code(error).retriable:
                     raise for_code(error)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from deploy.embedded.apache_kafka import KafkaNode
 from kybstream.errors import UnavailableError
 from kybstream.ids import new_delivery_id
-from kybstream.operations import collecting
+from kybstream.operations import collecting, delivery_ids
 from kybstream.operations.delivery_ids import IdBuckets, TopicScan, scan_ids
 from kybstream.operations.topic_reader import read_topic
 from kybstream.settings import KafkaSettings
@@ -103,6 +104,45 @@ async def test_every_form_of_record_is_read_from_apache_kafka(
 ) -> None:
     """The same of the real one, whose fetches end in the middle of a batch."""
     await _every_form_is_read(apache_kafka.bootstrap_servers, f"{topic_prefix}raw-{compression}", compression)
+
+
+@pytest.mark.kafka
+async def test_what_retention_removes_meanwhile_is_passed_over(
+    apache_kafka: KafkaNode, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan goes on where the partition begins by then, and says that it is complete only from there on."""
+    ids = [new_delivery_id() for _ in range(300)]
+    topic, bootstrap = f"{topic_prefix}raw", apache_kafka.bootstrap_servers
+    received = [_RECEIVED + timedelta(seconds=number) for number in range(len(ids))]
+    values = [_delivery(each, received_at=at, body=b"x" * 5_000) for each, at in zip(ids, received, strict=True)]
+    await _filled(bootstrap, topic, [*values], compression=None)
+    _, whole = await _scanned(bootstrap, topic)
+    monkeypatch.setattr(delivery_ids, "_PARTITION_BYTES", 20_000)
+    fetch, fetches = delivery_ids._fetch, 0
+
+    async def fetch_and_cut(*args: Any) -> Any:
+        nonlocal fetches
+        fetches += 1
+        if fetches == 4:  # both halves have read something by then, and not all
+            await _cut(bootstrap, topic, {partition: end - 5 for partition, end in whole.ends.items()})
+        return await fetch(*args)
+
+    monkeypatch.setattr(delivery_ids, "_fetch", fetch_and_cut)
+    found, scan = await _scanned(bootstrap, topic)
+    assert len(found) == len(set(found)) < len(ids)
+    assert len(found) >= 15
+    assert set(found) <= set(ids)
+    assert whole.cut_ms is None
+    assert scan.cut_ms is not None
+
+
+async def _cut(bootstrap: str, topic: str, before: dict[int, int]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, each): RecordsToDelete(offset) for each, offset in before.items()})
+    finally:
+        await admin.close()
 
 
 def _dies(*_args: object) -> None:
