@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from kybstream.settings import ClickHouseSettings
 from sinks.clickhouse import quoted
-from sinks.query import Value, query
+from sinks.query import Answer, Value, query
 
 _AT_ONCE = 1_000_000
 """Ids of one answer."""
@@ -45,15 +46,26 @@ async def landed_ids(
     counted = await query(clickhouse, "SELECT count() FROM deliveries", final=False)
     pieces = int(str(counted.rows[0][0])) // _AT_ONCE + 1
     covered = "false" if since is None else f"received_at >= {_time(since)} AND received_at < {_time(until)}"
-    for piece in range(pieces):
-        answer = await query(
-            clickhouse,
+
+    def ask(piece: int) -> asyncio.Task[Answer]:
+        sql = (
             f"SELECT right(delivery_id, 2) AS ending, arrayStringConcat(groupArrayIf(delivery_id, {covered}), ' '), "  # noqa: S608
             f"arrayStringConcat(groupArrayIf(delivery_id, NOT ({covered})), ' ') FROM deliveries "
-            f"WHERE cityHash64(right(delivery_id, 2)) % {pieces} = {piece} GROUP BY ending",
+            f"WHERE cityHash64(right(delivery_id, 2)) % {pieces} = {piece} GROUP BY ending"
         )
-        for ending, reachable, others in answer.rows:
-            yield str(ending), LandedIds(_ids(reachable), _ids(others))
+        return asyncio.create_task(query(clickhouse, sql))
+
+    asked = ask(0)
+    try:
+        for piece in range(pieces):
+            answer = await asked
+            if piece + 1 < pieces:
+                asked = ask(piece + 1)  # ClickHouse looks for the next while these are compared
+            for ending, reachable, others in answer.rows:
+                yield str(ending), LandedIds(_ids(reachable), _ids(others))
+                await asyncio.sleep(0)  # else the next is not even sent meanwhile
+    finally:
+        asked.cancel()
 
 
 async def missing_of(clickhouse: ClickHouseSettings, delivery_ids: Sequence[str]) -> list[str]:

@@ -17,62 +17,66 @@ CREATE OR REPLACE VIEW ${database}.case_latency
     p95_seconds Float64 COMMENT '95 % took no longer.',
     p99_seconds Float64 COMMENT '99 % took no longer.'
 )
-AS WITH quantilesExactInclusiveIfMerge(0.5, 0.9, 0.95, 0.99)(measured.5) AS quantiles
+AS WITH
+    quantilesExactInclusiveIfMerge(0.5, 0.9, 0.95, 0.99)(durations) AS quantiles,
+    closed_cases AS (
+        SELECT
+            toDate(assumeNotNull(closed_at), 'UTC') AS day,
+            tenant, services,
+            opened_at_source AS source,
+            ifNull(kyb_initiated_at <= kyb_resolved_at, false) AS kyb_measured,
+            kyb_resolved_at IS NOT NULL AS has_kyb,
+            kyc_final_at IS NOT NULL AS has_kyc,
+            dateDiff('microsecond', opened_at, assumeNotNull(closed_at)) AS lasted,
+            dateDiff('microsecond', if(kyb_measured, assumeNotNull(kyb_initiated_at), opened_at), assumeNotNull(kyb_resolved_at)) AS kyb,
+            dateDiff('microsecond', opened_at, assumeNotNull(kyc_final_at)) AS kyc
+        FROM ${database}.current_cases
+        WHERE closed_at IS NOT NULL
+    )
 SELECT
-    day, tenant, service, measured.1 AS part, measured.2 AS opened_at_source,
-    sum(measured.3) AS cases,
-    round(sum(measured.4) / cases / 1e6, 6) AS mean_seconds,
+    day, tenant, service, part, opened_at_source,
+    sum(many) AS cases,
+    round(sum(total) / cases / 1e6, 6) AS mean_seconds,
     round(quantiles[1] / 1e6, 6) AS p50_seconds,
     round(quantiles[2] / 1e6, 6) AS p90_seconds,
     round(quantiles[3] / 1e6, 6) AS p95_seconds,
     round(quantiles[4] / 1e6, 6) AS p99_seconds
 FROM (
-    -- All parts in one go over the cases; the kyb half of cases of several sources can begin alike, so their states are merged above.
     SELECT
-        day, tenant, service,
-        [
-            ('case', toString(source), count(), sum(lasted), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(lasted, true)),
-            (
-                'kyb', if(kyb_measured, 'event', toString(source)),
-                countIf(has_kyb), sumIf(kyb, has_kyb), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(kyb, has_kyb)
-            ),
-            (
-                'kyc', toString(source),
-                countIf(has_kyc), sumIf(kyc, has_kyc), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(kyc, has_kyc)
-            ),
-            (
-                'service', 'event',
-                countIf(took >= 0), sumIf(took, took >= 0), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(took, took >= 0)
-            )
-        ] AS parts
+        day, tenant, arrayJoin(arrayPushFront(names, '(all)')) AS service,
+        measured.1 AS part, measured.2 AS opened_at_source, measured.3 AS many, measured.4 AS total, measured.5 AS durations
     FROM (
-        WITH closed_cases AS (
-            SELECT
-                toDate(assumeNotNull(closed_at), 'UTC') AS day,
-                tenant, services,
-                opened_at_source AS source,
-                ifNull(kyb_initiated_at <= kyb_resolved_at, false) AS kyb_measured,
-                kyb_resolved_at IS NOT NULL AS has_kyb,
-                kyc_final_at IS NOT NULL AS has_kyc,
-                dateDiff('microsecond', opened_at, assumeNotNull(closed_at)) AS lasted,
-                dateDiff('microsecond', if(kyb_measured, assumeNotNull(kyb_initiated_at), opened_at), assumeNotNull(kyb_resolved_at)) AS kyb,
-                dateDiff('microsecond', opened_at, assumeNotNull(kyc_final_at)) AS kyc
-            FROM ${database}.current_cases
-            WHERE closed_at IS NOT NULL
-        )
-        SELECT day, tenant, toLowCardinality('(all)') AS service, source, kyb_measured, has_kyb, has_kyc, lasted, kyb, kyc, -1 AS took
-        FROM closed_cases
-        UNION ALL
-        -- Of a service that did not end after it began: -1.
+        -- Cases of the same services are counted together first, and under each of these services afterwards. The kyb half of
+        -- cases of several sources can begin alike, so their states are merged above.
         SELECT
-            day, tenant, name, source, kyb_measured, has_kyb, has_kyc, lasted, kyb, kyc,
-            ifNull(dateDiff('microsecond', initiated, resolved), -1)
+            day, tenant, services.name AS names,
+            [
+                ('case', toString(source), count(), sum(lasted), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(lasted, true)),
+                (
+                    'kyb', if(kyb_measured, 'event', toString(source)),
+                    countIf(has_kyb), sumIf(kyb, has_kyb), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(kyb, has_kyb)
+                ),
+                (
+                    'kyc', toString(source),
+                    countIf(has_kyc), sumIf(kyc, has_kyc), quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(kyc, has_kyc)
+                )
+            ] AS parts
+        FROM closed_cases
+        GROUP BY day, tenant, names, source, kyb_measured
+    )
+    ARRAY JOIN parts AS measured
+    WHERE many > 0
+    UNION ALL
+    SELECT
+        day, tenant, toString(name) AS service, 'service' AS part, 'event' AS opened_at_source,
+        count() AS many, sum(took) AS total, quantilesExactInclusiveIfState(0.5, 0.9, 0.95, 0.99)(took, true) AS durations
+    FROM (
+        SELECT day, tenant, name, assumeNotNull(dateDiff('microsecond', initiated, resolved)) AS took
         FROM closed_cases
         ARRAY JOIN services.name AS name, services.initiated_at AS initiated, services.resolved_at AS resolved
+        WHERE ifNull(initiated <= resolved, false)
     )
-    GROUP BY day, tenant, service, source, kyb_measured
+    GROUP BY day, tenant, name
 )
-ARRAY JOIN parts AS measured
-WHERE measured.3 > 0
 GROUP BY day, tenant, service, part, opened_at_source
 COMMENT 'Durations of closed cases and of their parts, by day of closing, tenant, service and kind of start.';
