@@ -88,7 +88,9 @@ async def lab(bootstrap: str, prefix: str, folder: Path, **worker: object) -> As
             "tenants": [TENANT],
         }
     )
-    topics = {settings.topic(topic.suffix): topic.config(settings.kafka) for topic in ALL_TOPICS}
+    # Some records here are of long ago, and the embedded broker deletes what is past its retention within a second.
+    kept = {"retention.ms": "-1"}
+    topics = {settings.topic(topic.suffix): {**topic.config(settings.kafka), **kept} for topic in ALL_TOPICS}
     await ensure_topics(settings.kafka, topics | changelog_topics(settings))
 
     async def there() -> bool:
