@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
+from kybstream.errors import KybStreamError
 from kybstream.settings import ClickHouseSettings
 from sinks.clickhouse import quoted
-from sinks.query import Answer, Value, query
+from sinks.query import query, stream
 
-_AT_ONCE = 1_000_000
-"""Ids of one answer."""
+_AT_ONCE = 6_000_000
+"""Ids of one answer, held by ClickHouse; each reads the whole column."""
 _ASKED_AT_ONCE = 2_000
 
 
@@ -47,25 +51,70 @@ async def landed_ids(
     pieces = int(str(counted.rows[0][0])) // _AT_ONCE + 1
     covered = "false" if since is None else f"received_at >= {_time(since)} AND received_at < {_time(until)}"
 
-    def ask(piece: int) -> asyncio.Task[Answer]:
-        sql = (
-            f"SELECT right(delivery_id, 2) AS ending, arrayStringConcat(groupArrayIf(delivery_id, {covered}), ' '), "  # noqa: S608
-            f"arrayStringConcat(groupArrayIf(delivery_id, NOT ({covered})), ' ') FROM deliveries "
+    def sql(piece: int) -> str:
+        return (
+            "SELECT right(delivery_id, 2) AS ending, "  # noqa: S608 (numbers and times of ours)
+            f"arrayStringConcat(groupArrayIf(delivery_id, {covered}), ' ') AS reachable, "
+            f"arrayStringConcat(groupArrayIf(delivery_id, NOT ({covered})), ' ') AS others FROM deliveries "
             f"WHERE cityHash64(right(delivery_id, 2)) % {pieces} = {piece} GROUP BY ending"
         )
-        return asyncio.create_task(query(clickhouse, sql))
 
-    asked = ask(0)
-    try:
-        for piece in range(pieces):
-            answer = await asked
-            if piece + 1 < pieces:
-                asked = ask(piece + 1)  # ClickHouse looks for the next while these are compared
-            for ending, reachable, others in answer.rows:
-                yield str(ending), LandedIds(_ids(reachable), _ids(others))
-                await asyncio.sleep(0)  # else the next is not even sent meanwhile
-    finally:
-        asked.cancel()
+    async with AsyncExitStack() as asked:
+        following = _Answer(clickhouse, sql(0))
+        asked.push_async_callback(following.end)
+        for piece in range(1, pieces + 1):
+            current = following
+            await current.begun
+            if piece < pieces:  # ClickHouse looks for these while the others are compared
+                following = _Answer(clickhouse, sql(piece))
+                asked.push_async_callback(following.end)
+            async for line in current.lines():
+                row = _decode(line)
+                yield row.ending, LandedIds(_ids(row.reachable), _ids(row.others))
+
+
+class _Row(msgspec.Struct):
+    ending: str
+    reachable: str
+    others: str
+
+
+_decode = msgspec.json.Decoder(_Row).decode
+
+
+class _Answer:
+    """What ClickHouse is asked at once and read line by line, so that no more than a line of it is held.
+
+    Attributes:
+        begun: Done when the first bytes have come.
+    """
+
+    def __init__(self, clickhouse: ClickHouseSettings, sql: str) -> None:
+        self._pieces = stream(clickhouse, sql, "json")
+        self.begun = asyncio.create_task(self._begin())
+
+    async def _begin(self) -> bytes:
+        return await anext(self._pieces, b"")
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """The lines of the answer."""
+        held = [await self.begun]
+        async for piece in self._pieces:
+            held.append(piece)
+            if b"\n" in piece:
+                *lines, rest = b"".join(held).split(b"\n")
+                held = [rest]
+                for line in lines:
+                    yield line
+        for line in b"".join(held).splitlines():
+            yield line
+
+    async def end(self) -> None:
+        """Reads no further."""
+        self.begun.cancel()
+        with suppress(asyncio.CancelledError, KybStreamError):
+            await self.begun
+        await self._pieces.aclose()
 
 
 async def missing_of(clickhouse: ClickHouseSettings, delivery_ids: Sequence[str]) -> list[str]:
@@ -96,8 +145,8 @@ async def landed_by_verdict(clickhouse: ClickHouseSettings) -> dict[str, int]:
     return {str(verdict): int(str(rows)) for verdict, rows in answer.rows}
 
 
-def _ids(joined: Value) -> list[str]:
-    return str(joined).split(" ") if joined else []
+def _ids(joined: str) -> list[str]:
+    return joined.split(" ") if joined else []
 
 
 def _time(moment: datetime) -> str:

@@ -90,12 +90,14 @@ class Comparison:
             raw: Their ids in the raw topic, a repeat as often as it lies there.
             landed: Their ids in ClickHouse, a doubled one as often as it has rows.
         """
-        in_raw, in_table = set(raw), {*landed.reachable, *landed.others}
+        in_raw, in_table = set(raw), set(landed.reachable)
+        in_table.update(landed.others)
         self.raw += len(in_raw)
         if len(in_raw) < len(raw):
             self.repeated += sum(copies > 1 for copies in Counter(raw).values())
-        self._name("missing", self.missing, in_raw - in_table)
-        self._name("unknown", self.unknown, set(landed.reachable) - in_raw)
+        if in_raw != in_table:
+            self._name("missing", self.missing, in_raw - in_table)
+            self._name("unknown", self.unknown, set(landed.reachable) - in_raw)
         if len(in_table) < len(landed.reachable) + len(landed.others):
             rows = Counter([*landed.reachable, *landed.others])
             self._name("doubled", self.doubled, [delivery_id for delivery_id, count in rows.items() if count > 1])
