@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from kybstream.errors import KybStreamError
+from kybstream.errors import KybStreamError, UnavailableError
 from kybstream.settings import ClickHouseSettings
 from sinks.clickhouse import quoted
 from sinks.query import query, stream
@@ -69,7 +69,11 @@ async def landed_ids(
                 following = _Answer(clickhouse, sql(piece))
                 asked.push_async_callback(following.end)
             async for line in current.lines():
-                row = _decode(line)
+                try:
+                    row = _decode(line)
+                except msgspec.DecodeError:
+                    # What goes wrong behind the first line ClickHouse says in the middle of the answer.
+                    raise UnavailableError("ClickHouse broke off its answer", hint="its log says why") from None
                 yield row.ending, LandedIds(_ids(row.reachable), _ids(row.others))
 
 

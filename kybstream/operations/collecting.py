@@ -1,9 +1,8 @@
 """The delivery ids of a large topic by two processes, half of the partitions each.
 
-What bounds a scan is receiving the bytes of the topic in Python: some 3 µs of one core for each record. A second process for
-half of the partitions takes nearly half of the time away where a core is free. It puts its ids into files and says by a pipe
-how it went. Where it does not go well, whatever the reason, the first process reads that half itself: it meets the same
-trouble there, and tells it in the usual way.
+What bounds a scan is receiving the bytes of the topic in one Python process, so a second one reads half of the partitions
+(docs/performance.md). It puts its ids into files and says by a pipe how it went. Where it does not go well, whatever the
+reason, the first process reads that half itself: it meets the same trouble there, and tells it in the usual way.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ class _Beside:
         """What it found, once all is in files; None where it ended without a word."""
         try:
             found: TopicScan = await asyncio.to_thread(self._receiver.recv)
-        except EOFError:
+        except (EOFError, OSError):  # nothing, or the beginning of something
             return None
         return found
 

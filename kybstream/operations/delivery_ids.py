@@ -80,7 +80,7 @@ class IdBuckets:
             size += len(each) + 1
         self._bytes += size
         if self._bytes >= self._hold_bytes:
-            self._spill()
+            self.write_out()
 
     def keys(self) -> Iterator[str]:
         """The last two characters of all ids, each once, sorted."""
@@ -95,15 +95,12 @@ class IdBuckets:
         text = b"".join([file.read_bytes() for file in files if file.exists()])
         return (text + self._held.get(end, b"")).decode().split("\n")[:-1]
 
-    def write_out(self) -> None:
-        """Puts all into files, for `join` of others."""
-        self._spill()
-
     def join(self, folder: Path) -> None:
         """Takes in what others have written out to a folder; it stays there."""
         self._others.append(folder)
 
-    def _spill(self) -> None:
+    def write_out(self) -> None:
+        """Puts all that is in memory into files, to make room or for `join` of others."""
         for key, text in self._held.items():
             with self._path(key).open("ab") as file:
                 file.write(text)

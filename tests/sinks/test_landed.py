@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 import pytest
@@ -53,3 +54,18 @@ async def test_a_clickhouse_that_is_away_is_told() -> None:
     """As by any other question."""
     with pytest.raises(UnavailableError):
         await anext(landed_ids(ClickHouseSettings(url="http://127.0.0.1:1"), since=None, until=DAY))
+
+
+async def test_an_answer_that_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch, clickhouse: ClickHouseSettings) -> None:
+    """ClickHouse puts its error into the answer that it has begun: no traceback, and none of its words, which quote values."""
+
+    async def broken(*_args: object) -> AsyncGenerator[bytes, None]:
+        yield b'{"ending":"aa","reachable":"1aa","others":""}\n'
+        yield b"Code: 241. DB::Exception: (while reading ada@example.com)"
+
+    monkeypatch.setattr(landed, "stream", broken)
+    reading = landed_ids(clickhouse, since=DAY, until=_UNTIL)
+    assert (await anext(reading))[1].reachable == ["1aa"]
+    with pytest.raises(UnavailableError, match="broke off") as told:
+        await anext(reading)
+    assert "ada" not in str(told.value)
