@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,10 @@ async def _scanned(bootstrap: str, topic: str, **options: object) -> tuple[list[
     return ids, scan
 
 
-async def _filled(bootstrap: str, topic: str, values: list[bytes | None], *, compression: str | None) -> None:
+async def _filled(
+    bootstrap: str, topic: str, values: list[bytes | None], *, compression: str | None, first_ms: int | None = None
+) -> None:
+    """Puts values on a new topic; with `first_ms`, as written then, a second apart."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -60,7 +64,11 @@ async def _filled(bootstrap: str, topic: str, values: list[bytes | None], *, com
     try:
         sent = [
             await producer.send(
-                topic, value, key=None if number % 7 == 0 else b"k" * (number % 200), headers=[("ce_id", b"x" * (number % 90))]
+                topic,
+                value,
+                key=None if number % 7 == 0 else b"k" * (number % 200),
+                headers=[("ce_id", b"x" * (number % 90))],
+                timestamp_ms=None if first_ms is None else first_ms + 1_000 * number,
             )
             for number, value in enumerate(values)
         ]
@@ -115,7 +123,8 @@ async def test_what_retention_removes_meanwhile_is_passed_over(
     topic, bootstrap = f"{topic_prefix}raw", apache_kafka.bootstrap_servers
     received = [_RECEIVED + timedelta(seconds=number) for number in range(len(ids))]
     values = [_delivery(each, received_at=at, body=b"x" * 5_000) for each, at in zip(ids, received, strict=True)]
-    await _filled(bootstrap, topic, [*values], compression=None)
+    first_ms = time.time_ns() // 1_000_000 - 1_000 * len(ids)
+    await _filled(bootstrap, topic, [*values], compression=None, first_ms=first_ms)
     _, whole = await _scanned(bootstrap, topic)
     monkeypatch.setattr(delivery_ids, "_PARTITION_BYTES", 20_000)
     fetch, fetches = delivery_ids._fetch, 0
@@ -133,7 +142,9 @@ async def test_what_retention_removes_meanwhile_is_passed_over(
     assert len(found) >= 15
     assert set(found) <= set(ids)
     assert whole.cut_ms is None
+    # The newest of the partitions' beginnings: some records before the last.
     assert scan.cut_ms is not None
+    assert scan.cut_ms > first_ms + 1_000 * (len(ids) - 100)
 
 
 async def _cut(bootstrap: str, topic: str, before: dict[int, int]) -> None:

@@ -69,3 +69,19 @@ async def test_an_answer_that_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UnavailableError, match="broke off") as told:
         await anext(reading)
     assert "ada" not in str(told.value)
+
+
+@pytest.mark.parametrize("size", [1, 7, 45, 1_000])
+async def test_lines_are_read_wherever_the_answer_is_cut(
+    monkeypatch: pytest.MonkeyPatch, clickhouse: ClickHouseSettings, size: int
+) -> None:
+    """Pieces of the network are no lines: a line can be in many, and a piece can hold many; the last has no end of its own."""
+    answer = b"\n".join(b'{"ending":"%02d","reachable":"a%02d b%02d","others":""}' % (each, each, each) for each in range(20))
+
+    async def cut(*_args: object) -> AsyncGenerator[bytes, None]:
+        for begin in range(0, len(answer), size):
+            yield answer[begin : begin + size]
+
+    monkeypatch.setattr(landed, "stream", cut)
+    found = {ending: list(some.reachable) async for ending, some in landed_ids(clickhouse, since=DAY, until=_UNTIL)}
+    assert found == {f"{each:02d}": [f"a{each:02d}", f"b{each:02d}"] for each in range(20)}
