@@ -51,8 +51,8 @@ class Derived:
 DERIVED: tuple[Derived, ...] = (
     Derived("case_states", "cases", time="updated_at"),
     Derived("case_closings", "cases", time="updated_at"),
-    Derived("event_facts", "events"),
-    Derived("delivery_facts", "deliveries"),
+    Derived("events_by_time", "events"),
+    Derived("deliveries_by_time", "deliveries"),
 )
 
 

@@ -35,6 +35,8 @@ _ASKED = {
             "SELECT day, opened_at_source, cases, p50_seconds, p90_seconds, p95_seconds, p99_seconds FROM case_latency "
             "WHERE service = '(all)' AND part = 'case' ORDER BY day, opened_at_source"
         ),
+        "one service": "SELECT * FROM case_latency WHERE service = 'aml' AND part = 'service' ORDER BY day",
+        "last 90 days": "SELECT * FROM case_latency WHERE day >= today() - 90",
         _WHOLE: "SELECT * FROM case_latency",
     },
     "case_latency_survival": {

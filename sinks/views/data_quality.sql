@@ -16,29 +16,28 @@ CREATE OR REPLACE VIEW ${database}.data_quality
 )
 AS SELECT
     day, tenant, source, type,
-    substring(broken.1, 1, position(broken.1, ':') - 1) AS rule,
-    substring(broken.1, position(broken.1, ':') + 1) AS field,
-    broken.2 AS violations,
-    in_all AS events,
+    substring(code, 1, position(code, ':') - 1) AS rule,
+    substring(code, position(code, ':') + 1) AS field,
+    count() AS violations,
+    any(in_all) AS events,
     violations / events AS violation_rate
 FROM (
     SELECT
-        toDate(received_at, 'UTC') AS day, tenant, source, type,
-        count() AS in_all,
-        sumMap(codes, arrayWithConstant(length(codes), toUInt64(1))) AS found,
-        arrayJoin(arrayZip(found.1, found.2)) AS broken
+        day, tenant, source, type, in_all,
+        arrayJoin(arrayDistinct(arrayConcat(
+            arrayMap(one -> toString(one), broken.1),
+            arrayMap(one -> concat('undocumented:', one), broken.2)
+        ))) AS code
     FROM (
+        -- Few events break anything: only their violations are gathered.
         SELECT
-            received_at, tenant, source, type,
-            if(
-                empty(events.violations) AND empty(events.unknown_fields), [],
-                arrayDistinct(arrayConcat(
-                    arrayMap(one -> toString(one), events.violations),
-                    arrayMap(one -> concat('undocumented:', one), events.unknown_fields)
-                ))
-            ) AS codes
-        FROM ${database}.event_facts AS events FINAL
+            toDate(received_at, 'UTC') AS day, tenant, source, type,
+            count() AS in_all,
+            groupArrayIf((events.violations, unknown_fields), notEmpty(events.violations) OR notEmpty(unknown_fields)) AS all_broken
+        FROM ${database}.events_by_time AS events FINAL
+        GROUP BY day, tenant, source, type
     )
-    GROUP BY day, tenant, source, type
-) AS counted
+    ARRAY JOIN all_broken AS broken
+)
+GROUP BY day, tenant, source, type, code
 COMMENT 'Violations of the provider''s document by field.';

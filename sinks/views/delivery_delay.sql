@@ -25,7 +25,7 @@ SELECT
     max(microseconds) / 1e6 AS max_seconds
 FROM (
     SELECT toDate(received_at, 'UTC') AS day, tenant, source, dateDiff('microsecond', received_at, _inserted_at) AS microseconds
-    FROM ${database}.delivery_facts FINAL
+    FROM ${database}.deliveries_by_time FINAL
 )
 GROUP BY day, tenant, source
 COMMENT 'Webhook to queryable.';

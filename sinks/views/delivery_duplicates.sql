@@ -30,17 +30,17 @@ AS SELECT
     spans.longest AS span_max_seconds
 FROM (
     SELECT
-        toDate(received_at, 'UTC') AS day, tenant, source,
+        toDate(received_at, 'UTC') AS day, series, any(tenant) AS tenant, any(source) AS source,
         count() AS deliveries,
         countIf(verdict = 'new') AS new,
         countIf(verdict = 'duplicate') AS duplicates,
         countIf(verdict = 'quarantined') AS quarantined
-    FROM ${database}.delivery_facts FINAL
-    GROUP BY day, tenant, source
+    FROM ${database}.deliveries_by_time FINAL
+    GROUP BY day, series
 ) AS counted
 LEFT JOIN (
     SELECT
-        day, tenant, source,
+        day, series,
         toNullable(count()) AS events,
         quantilesExactInclusive(0.5, 0.9, 0.95, 0.99)(seconds) AS quantiles,
         toNullable(round(quantiles[1], 6)) AS p50,
@@ -50,17 +50,16 @@ LEFT JOIN (
         toNullable(max(seconds)) AS longest
     FROM (
         SELECT
-            tenant,
             -- Of two at the same microsecond, one of them, always the same.
-            argMin(source, bitShiftLeft(toUInt256(toUnixTimestamp64Micro(received_at)), 128) + delivery) AS source,
+            argMin(deliveries.series, bitShiftLeft(toUInt128(toUnixTimestamp64Micro(received_at)), 64) + delivery) AS series,
             toDate(min(received_at), 'UTC') AS day,
             dateDiff('microsecond', min(received_at), max(received_at)) / 1e6 AS seconds
-        FROM ${database}.delivery_facts FINAL
+        FROM ${database}.deliveries_by_time AS deliveries FINAL
         -- Few events are delivered again: only theirs are grouped.
-        WHERE event != 0 AND event IN (SELECT event FROM ${database}.delivery_facts WHERE verdict = 'duplicate')
-        GROUP BY tenant, event
+        WHERE event != 0 AND event IN (SELECT event FROM ${database}.deliveries_by_time WHERE verdict = 'duplicate')
+        GROUP BY event
         HAVING count() > 1
     )
-    GROUP BY day, tenant, source
-) AS spans ON spans.day = counted.day AND spans.tenant = counted.tenant AND spans.source = counted.source
+    GROUP BY day, series
+) AS spans ON spans.day = counted.day AND spans.series = counted.series
 COMMENT 'Repeated deliveries: how many, and over how long.';

@@ -16,6 +16,6 @@ AS SELECT
     countIf(verdict = 'duplicate') AS duplicates,
     countIf(verdict = 'quarantined') AS quarantined,
     duplicates / deliveries AS duplicate_rate
-FROM ${database}.delivery_facts FINAL
+FROM ${database}.deliveries_by_time FINAL
 GROUP BY hour, tenant, source
 COMMENT 'Repeated deliveries by hour.';

@@ -42,7 +42,7 @@ AS WITH happened AS (
             event_type = 'document_purchase_request' AND event_status = 'resolved' AND activity = 'documents', 'complete',
             'unknown'
         ) AS transition
-    FROM ${database}.event_facts FINAL
+    FROM ${database}.events_by_time FINAL
 ),
 merged AS (
     SELECT tenant, case_id, assumeNotNull(merged_into) AS merged_into

@@ -32,7 +32,7 @@ AS SELECT
 FROM (
     SELECT tenant, source, minute, count FROM ${database}.rejections FINAL WHERE source != 'unknown'
     UNION ALL
-    SELECT DISTINCT tenant, source, toDateTime64(0, 6, 'UTC') AS minute, 0 AS count FROM ${database}.delivery_facts
+    SELECT DISTINCT tenant, source, toDateTime64(0, 6, 'UTC') AS minute, 0 AS count FROM ${database}.deliveries_by_time
 ) AS named
 LEFT JOIN (
     SELECT
@@ -50,7 +50,7 @@ LEFT JOIN (
                 arrayReduce('quantilesExactInclusive(0.5, 0.9, 0.95, 0.99, 1)', between)
             )
         ) AS gaps
-    FROM ${database}.delivery_facts FINAL
+    FROM ${database}.deliveries_by_time FINAL
     GROUP BY tenant, source
 ) AS heard ON heard.tenant = named.tenant AND heard.source = named.source
 GROUP BY tenant, source, heard.source, heard.last

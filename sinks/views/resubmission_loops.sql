@@ -1,6 +1,6 @@
 -- Persons who were rejected temporarily (kycStatus 3): who came back, how it ended, and how long that took. Of each person the
--- results count in order of receipt; the loop ends with the first success or permanent rejection after the first temporary
--- rejection. Quantiles are exact, interpolated between the two nearest values.
+-- results count in order of receipt (of the same microsecond: in a fixed one); the loop ends with the first success or permanent
+-- rejection after the first temporary rejection. Quantiles are exact, interpolated between the two nearest values.
 CREATE OR REPLACE VIEW ${database}.resubmission_loops
 (
     day Date COMMENT 'Day of the first temporary rejection, UTC.',
@@ -33,7 +33,7 @@ AS SELECT
 FROM (
     SELECT
         tenant,
-        arraySort(groupArray((received_at, event_id, ifNull(toString(status), '')))) AS results,
+        arraySort(groupArray((received_at, event, ifNull(toString(status), '')))) AS results,
         arrayFirstIndex(one -> one.3 = 'temporary_rejection', results) AS began,
         results[began].1 AS began_at,
         toDate(began_at, 'UTC') AS day,
@@ -42,11 +42,10 @@ FROM (
         arrayCount(one -> one.3 = 'temporary_rejection', results) AS rejections,
         arrayCount(one -> one.3 = 'temporary_rejection', arrayPopBack(results)) AS followed,
         if(ended_with = 'success', dateDiff('microsecond', began_at, ended.1) / 1e6, NULL) AS success_seconds
-    FROM ${database}.event_facts FINAL
-    -- Few persons are rejected temporarily: only their results are gathered. A number that two share lets one more through, no harm.
-    WHERE subject IS NOT NULL
-        AND cityHash64(subject) IN (SELECT cityHash64(subject) FROM ${database}.event_facts WHERE status = 'temporary_rejection')
-    GROUP BY tenant, subject
+    FROM ${database}.events_by_time FINAL
+    -- Few persons are rejected temporarily: only their results are gathered.
+    WHERE person != 0 AND person IN (SELECT person FROM ${database}.events_by_time WHERE status = 'temporary_rejection')
+    GROUP BY tenant, person
     HAVING began > 0
 )
 GROUP BY day, tenant

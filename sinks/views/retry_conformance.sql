@@ -55,8 +55,8 @@ FROM (
         documented > 0 AND NOT early AND abs(gap - round(gap / documented) * documented) <= 0.1 * documented AS punctual
     FROM (
         SELECT
-            tenant, event,
-            argMin(deliveries.source, bitShiftLeft(toUInt256(toUnixTimestamp64Micro(received_at)), 128) + delivery) AS source,
+            event, any(deliveries.tenant) AS tenant,
+            argMin(deliveries.source, bitShiftLeft(toUInt128(toUnixTimestamp64Micro(received_at)), 64) + delivery) AS source,
             any(source_kind) AS kind,
             arraySort(groupArray(toUnixTimestamp64Micro(received_at))) AS times,
             toDate(fromUnixTimestamp64Micro(times[1], 'UTC'), 'UTC') AS day,
@@ -64,10 +64,10 @@ FROM (
                 arrayMap(one -> one - times[1], arrayPopBack(times)),
                 arrayMap(one -> one - times[1], arrayPopFront(times))
             )) AS repeat
-        FROM ${database}.delivery_facts AS deliveries FINAL
+        FROM ${database}.deliveries_by_time AS deliveries FINAL
         -- Only events that were delivered again.
-        WHERE event != 0 AND event IN (SELECT event FROM ${database}.delivery_facts WHERE verdict = 'duplicate')
-        GROUP BY tenant, event
+        WHERE event != 0 AND event IN (SELECT event FROM ${database}.deliveries_by_time WHERE verdict = 'duplicate')
+        GROUP BY event
     )
 )
 GROUP BY day, tenant, source, phase, interval_seconds

@@ -35,7 +35,7 @@ FROM (
 ) AS failed
 LEFT JOIN (
     SELECT toDate(received_at, 'UTC') AS day, tenant, source, count() AS deliveries
-    FROM ${database}.delivery_facts FINAL
+    FROM ${database}.deliveries_by_time FINAL
     GROUP BY day, tenant, source
 ) AS received ON received.day = failed.day AND received.tenant = failed.tenant AND received.source = failed.source
 GROUP BY day, tenant, source, reason

@@ -53,7 +53,7 @@ FROM (
     FROM (
         -- Cases of the same services are counted together first, and under each of these services afterwards.
         SELECT
-            day, tenant, opened_at_source, names,
+            day, tenant, opened_at_source, any(named) AS names,
             -- How many cases are over 0, 1, ... 11 of the targets.
             countIfResample(0, 12, 1)(closed, over) AS closed_over,
             countIfResample(0, 12, 1)(NOT closed, over) AS open_over,
@@ -65,15 +65,15 @@ FROM (
         FROM (
             SELECT
                 toDate(opened_at, 'UTC') AS day,
-                tenant, opened_at_source, services.name AS names,
+                tenant, opened_at_source, services.name AS named,
                 closed_at IS NOT NULL AS closed,
                 dateDiff('microsecond', opened_at, ifNull(closed_at, now64(6, 'UTC'))) AS taken,
                 dateDiff('microsecond', opened_at, deadline_at) AS allowed,
                 arrayCount(hours -> taken > hours * 3600000000, [1, 4, 8, 24, 48, 72, 120, 168, 240, 336, 720]) AS over,
-                arrayCount(hours -> taken > 0.8 * hours * 3600000000, [1, 4, 8, 24, 48, 72, 120, 168, 240, 336, 720]) AS near
+                arrayCount(hours -> taken > hours * 2880000000, [1, 4, 8, 24, 48, 72, 120, 168, 240, 336, 720]) AS near -- 80 %
             FROM ${database}.current_cases
         )
-        GROUP BY day, tenant, opened_at_source, names
+        GROUP BY day, tenant, opened_at_source, cityHash64(named) -- an array as a key takes longer
     )
     ARRAY JOIN arrayPushFront(names, '(all)') AS service
     GROUP BY day, tenant, service, opened_at_source

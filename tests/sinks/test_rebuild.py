@@ -22,7 +22,10 @@ from tests.support.stack import Background, kyb_stream
 from tests.support.waiting import wait_until
 
 STATES = "SELECT case_id, version FROM case_states ORDER BY case_id"
-COMMENT = "SELECT name, comment FROM system.tables WHERE database = currentDatabase() AND name LIKE 'deliveries%'"
+COMMENT = (
+    "SELECT name, comment FROM system.tables WHERE database = currentDatabase() "
+    "AND name IN ('deliveries', 'deliveries__rebuild')"
+)
 
 
 async def _tables(settings: Settings) -> dict[str, str]:
@@ -152,7 +155,7 @@ async def test_a_sink_that_runs_meanwhile_loses_nothing(settings: Settings) -> N
         await wait_until(complete, DEADLINE, f"all {written} rows are there")
     assert list(await _tables(settings)) == ["deliveries"]
     assert len(await _bodies(settings)) == written
-    assert await rows(settings.clickhouse, "SELECT count() AS n FROM delivery_facts") == [{"n": written}]
+    assert await rows(settings.clickhouse, "SELECT count() AS n FROM deliveries_by_time") == [{"n": written}]
 
 
 async def test_a_rebuild_that_ended_before_the_exchange_has_changed_nothing(

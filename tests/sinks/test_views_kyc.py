@@ -24,8 +24,8 @@ def _result(number: int, subject: str, status: str | None, seconds: float, **fie
 async def test_resubmission_loops_by_hand(clickhouse: ClickHouseSettings) -> None:
     """Successes 10 and 20 s after the first temporary rejection: median 15, p90 19, p95 19.5, p99 19.9.
 
-    A success before the first temporary rejection ends nothing. Results at the same time count in the order of their ids. A
-    person without a temporary rejection is not in it. A repeat that landed twice counts once.
+    A success before the first temporary rejection ends nothing. Results at the same time count in the order of the hashes of
+    their ids. A person without a temporary rejection is not in it. A repeat that landed twice counts once.
     """
     first = [
         _result(1, "straight", _SUCCESS, 0),
@@ -34,8 +34,8 @@ async def test_resubmission_loops_by_hand(clickhouse: ClickHouseSettings) -> Non
         _result(4, "twice", _TEMPORARY, 5),
         _result(5, "twice", _TEMPORARY, 15),
         _result(6, "twice", _SUCCESS, 25),
-        _result(7, "given up", _TEMPORARY, 0),
-        _result(8, "given up", _PERMANENT, 0),
+        _result(7, "given up", _PERMANENT, 0),
+        _result(8, "given up", _TEMPORARY, 0),
         _result(9, "regressed", _SUCCESS, 0),
         _result(10, "regressed", _TEMPORARY, 10),
         _result(11, "waits", _TEMPORARY, 86_400),
