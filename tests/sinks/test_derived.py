@@ -16,7 +16,7 @@ from sinks.metrics import SinkMetrics
 from sinks.migrate import _statements, migrate, migrations, table_columns
 from sinks.query import Value, query
 from sinks.writer import Writer
-from tests.sinks.making import FakeMessage, at, case, event, land, rows, settings_for, table_of
+from tests.sinks.making import FakeMessage, at, case, delivery, event, land, rows, settings_for, table_of
 
 _CASES = "SELECT tenant, case_id, version, outcome FROM current_cases ORDER BY tenant, case_id"
 _TRUTH = (
@@ -99,6 +99,7 @@ async def test_rows_from_before_the_migration_are_there_after_it(clickhouse_serv
     for _ in range(2):
         await land(clickhouse, _versions(3, 4))
         await land(clickhouse, [event(1), event(2)])
+        await land(clickhouse, [delivery(1), delivery(2), delivery(3)])
     first = min(each.number for each in migrations() if "_feed TO" in each.sql)
     derived = [each for each in migrations() if each.number >= first]
     await query(clickhouse, f"DELETE FROM schema_migrations WHERE number >= {first}")  # noqa: S608 (a number)
@@ -106,10 +107,13 @@ async def test_rows_from_before_the_migration_are_there_after_it(clickhouse_serv
     assert await rows(clickhouse, _CASES, final=False) == await rows(clickhouse, _TRUTH, final=False)
     assert await _numbers(clickhouse, "SELECT count() FROM case_closings FINAL") == [3]
     assert await _numbers(clickhouse, "SELECT count() FROM events_by_time FINAL") == [2]
+    assert await _numbers(clickhouse, "SELECT count() FROM deliveries_by_time FINAL") == [3]
     for migration in derived:  # half way, and again: no harm
         for statement in _statements(migration.sql):
             await query(clickhouse, statement.replace("${database}", database_name))
     assert await rows(clickhouse, _CASES, final=False) == await rows(clickhouse, _TRUTH, final=False)
+    given_up = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name LIKE '%facts%'"
+    assert await _numbers(clickhouse, given_up) == [0]
 
 
 async def test_a_repeat_that_the_table_drops_reaches_what_is_derived(clickhouse: ClickHouseSettings) -> None:
