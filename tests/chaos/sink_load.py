@@ -17,8 +17,10 @@ from schemas.codec import encode
 from schemas.topics import DELIVERIES
 from sinks.query import query
 from tests.sinks.making import delivery
+from tests.support.waiting import wait_until
 
 _CHUNK = 200
+_DERIVED_SECONDS = 20.0
 _POISON_IN = 1_000
 """One record of so many cannot be a row."""
 
@@ -142,4 +144,19 @@ class SinkLoad:
         reasons = Counter({str(reason): int(str(count)) for reason, count in letters.rows})
         assert reasons.keys() <= {"not_avro", "bad_body"}
         assert reasons.total() == self.poison
+        await self._check_derived()
         return raw
+
+    async def _check_derived(self) -> None:
+        """What the views read has each delivery once, too, whatever ended between the table and what is derived from it."""
+        good = sum(map(len, self.good.values()))
+
+        async def whole() -> bool:  # the last insert may still be on its way there
+            answer = await query(self.settings.clickhouse, "SELECT uniqExact(delivery) FROM deliveries_by_time", final=False)
+            return int(str(answer.rows[0][0])) >= good
+
+        await wait_until(whole, _DERIVED_SECONDS, "each delivery is in what is derived")
+        answer = await query(
+            self.settings.clickhouse, "SELECT count(), uniqExact(delivery) FROM deliveries_by_time", final=True
+        )
+        assert [int(str(value)) for value in answer.rows[0]] == [good, good]
