@@ -66,6 +66,13 @@ async def test_open_case_aging_by_hand(clickhouse: ClickHouseSettings) -> None:
     ]
 
 
+async def test_a_repeat_whose_first_delivery_is_gone_spans_nothing(clickhouse: ClickHouseSettings) -> None:
+    """Retention took the first: the repeat counts as one, its event has no span that anybody knows."""
+    await land(clickhouse, [delivery(1, verdict="duplicate")])
+    (row,) = await rows(clickhouse, "SELECT * FROM delivery_duplicates", final=False)
+    assert (row["duplicates"], row["repeated_events"], row["span_p50_seconds"]) == (1, 0, None)
+
+
 async def test_delivery_duplicates_by_hand(clickhouse: ClickHouseSettings) -> None:
     """Two of three events repeated, for 20 s and 2 days; a delivery that landed twice counts once."""
 

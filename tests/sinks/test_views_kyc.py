@@ -80,11 +80,11 @@ async def test_rejection_reasons_by_hand(clickhouse: ClickHouseSettings) -> None
 
 
 async def test_data_quality_by_hand(clickhouse: ClickHouseSettings) -> None:
-    """Events that break a rule at a field, of all of their day and type; a type that breaks nothing has no row."""
+    """Events that break a rule at a field, of all of their day and type, each once; a type that breaks nothing has no row."""
     await land(
         clickhouse,
         [
-            _result(1, "ada", _SUCCESS, 0, violations=("missing:email", "type:a:b")),
+            _result(1, "ada", _SUCCESS, 0, violations=("missing:email", "type:a:b", "type:a:b")),
             _result(2, "bob", _SUCCESS, 1, violations=("missing:email",), unknown_fields=("newField",)),
             _result(3, "eve", _SUCCESS, 2),
             _result(4, "eve", _SUCCESS, 86_400, violations=("missing:email",)),
