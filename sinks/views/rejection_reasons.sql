@@ -21,7 +21,7 @@ FROM (
         assumeNotNull(events.status) AS status,
         arrayJoin(arrayConcat(if(empty(fail_reasons), ['(none)'], arrayMap(one -> toString(one), arrayDistinct(fail_reasons))), [''])) AS reason,
         count() AS results,
-        uniqExact(person) AS persons,
+        uniqExactIf(person, person != 0) AS persons,
         if(reason = '', results, 0) AS results_in_all
     FROM ${database}.events_by_time AS events FINAL
     WHERE events.status IN ('permanent_rejection', 'temporary_rejection') AND type = 'kyc_result'

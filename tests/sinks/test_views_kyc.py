@@ -9,7 +9,7 @@ from tests.sinks.making import at, event, land, rows
 _TEMPORARY, _PERMANENT, _SUCCESS = "temporary_rejection", "permanent_rejection", "success"
 
 
-def _result(number: int, subject: str, status: str | None, seconds: float, **fields: object) -> Event:
+def _result(number: int, subject: str | None, status: str | None, seconds: float, **fields: object) -> Event:
     made: dict[str, object] = {
         "source": "kyc",
         "source_kind": "kyc-registration",
@@ -55,7 +55,10 @@ async def test_resubmission_loops_by_hand(clickhouse: ClickHouseSettings) -> Non
 
 
 async def test_rejection_reasons_by_hand(clickhouse: ClickHouseSettings) -> None:
-    """A result counts once under each reason, whatever it repeats, and under (none) without one; successes do not count."""
+    """A result counts once under each reason, whatever it repeats, and under (none) without one; successes do not count.
+
+    A result that names nobody is no person.
+    """
     await land(
         clickhouse,
         [
@@ -66,6 +69,7 @@ async def test_rejection_reasons_by_hand(clickhouse: ClickHouseSettings) -> None
             _result(5, "bob", _PERMANENT, 4, fail_reasons=("FRAUD",)),
             _result(6, "eve", _SUCCESS, 5, fail_reasons=("BLURRED",)),
             _result(7, "eve", _PERMANENT, 86_400, fail_reasons=("other",)),
+            _result(8, None, _PERMANENT, 86_401, fail_reasons=("other",)),
         ],
     )
     found = await rows(clickhouse, "SELECT * FROM rejection_reasons ORDER BY day, status, reason", final=False)
@@ -75,7 +79,7 @@ async def test_rejection_reasons_by_hand(clickhouse: ClickHouseSettings) -> None
         ("2026-03-10", "acme", "kyc", _TEMPORARY, "(none)", 1, 1, 1 / 4),
         ("2026-03-10", "acme", "kyc", _TEMPORARY, "BLURRED", 3, 2, 3 / 4),
         ("2026-03-10", "acme", "kyc", _TEMPORARY, "EXPIRED", 1, 1, 1 / 4),
-        ("2026-03-11", "acme", "kyc", _PERMANENT, "other", 1, 1, 1),
+        ("2026-03-11", "acme", "kyc", _PERMANENT, "other", 2, 1, 1),
     ]
 
 
