@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from deploy.embedded.clickhouse.child import clickhouse_command, clickhouse_url
+from deploy.embedded.pausing import pause_process
 from deploy.embedded.ports import free_port
 from deploy.embedded.readiness import http_ok
 from deploy.embedded.tether import tethered
@@ -50,9 +51,9 @@ class ClickHouseNode:
         self._process.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay, nothing is answered."""
+        """Connections stay, nothing is answered from now on."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        pause_process(self._process.pid)
 
     def thaw(self) -> None:
         """Lets it go on."""

@@ -71,9 +71,7 @@ async def test_a_frozen_broker_costs_503_and_nothing_else(breakable_kafka: Kafka
         started = loop.time()
         answers = await asyncio.gather(*(ingress.post(KYB, BODY) for _ in range(20)))
         assert loop.time() - started < 4
-        # The signal takes its time: the broker may have answered a few more.
-        accepted |= {answer.headers["X-Delivery-Id"] for answer in answers if answer.status == 200}
-        assert {answer.status for answer in answers} - {200} == {503}
+        assert {answer.status for answer in answers} == {503}
         await wait_until(lambda: _not_ready(ingress), 10, "readiness turns")
         breakable_kafka.resume()
         await ingress.wait_ready(30)

@@ -14,6 +14,7 @@ from pathlib import Path
 from deploy.embedded.apache_kafka.configuration import format_storage, server_properties
 from deploy.embedded.apache_kafka.jars import ensure_jars, java_command
 from deploy.embedded.child_log import describe_exit, open_log, telling_line_of
+from deploy.embedded.pausing import pause_process
 from deploy.embedded.ports import require_free_port
 from deploy.embedded.readiness import kafka_answers
 from deploy.embedded.supervisor import Child
@@ -183,8 +184,9 @@ class KafkaNode:
         await self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers, as with a hung machine."""
-        self._signal(signal.SIGSTOP)
+        """Connections stay open and nothing answers, as with a hung machine; returns when that is so."""
+        if self.pid is not None:
+            pause_process(self.pid)
 
     def resume(self) -> None:
         """SIGCONT: goes on after `pause`."""
