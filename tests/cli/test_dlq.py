@@ -129,18 +129,13 @@ async def test_a_replay_that_fails_again_comes_back_with_its_history(stack: Runn
         ("failed", 2, None),
     ]
     assert content["origin_headers"]["kyb-replay-by"] == "grace"
-
-    async def recorded() -> bool:
-        return len(await stack.rows("replays", dead_letter_id=name)) == 2
-
-    await wait_until(recorded, 10, "both replays are in ClickHouse")
-    rows = await stack.rows("replays", dead_letter_id=name)
+    rows = await stack.landed("replays", 2, dead_letter_id=name)
     assert {(row["attempt"], row["replayed_by"], row["delivery_id"], row["records"]) for row in rows} == {
         (1, "ada", delivery_id, 1),
         (2, "grace", delivery_id, 1),
     }
-    assert [row["verdict"] for row in await stack.rows("deliveries", delivery_id=delivery_id)] == ["quarantined"]
-    assert len(await stack.rows("dead_letters", delivery_id=delivery_id)) == 1
+    assert [row["verdict"] for row in await stack.landed("deliveries", delivery_id=delivery_id)] == ["quarantined"]
+    assert len(await stack.landed("dead_letters", delivery_id=delivery_id)) == 1
     assert (await stack.kyb_stream("reconcile")).exit_code == 0
 
 
@@ -200,8 +195,8 @@ async def test_a_record_under_a_wrong_key_is_mended_by_rekeying(stack: RunningSt
 
     await wait_until(counted, 10, "the delivery counts as new")
     assert (await stack.kyb_stream("reconcile")).exit_code == 0
-    assert len(await stack.rows("events", case_id=case_id)) == 1
-    assert [each["version"] for each in await stack.rows("current_cases", case_id=case_id)] == [1]
+    assert len(await stack.landed("events", case_id=case_id)) == 1
+    assert [each["version"] for each in await stack.landed("current_cases", case_id=case_id)] == [1]
     content = json.loads((await stack.kyb_stream("dlq", "show", one.dead_letter_id)).out)
     assert (content["state"], content["replays"]) == ("replayed", 3)
 

@@ -81,11 +81,11 @@ async def test_a_range_is_processed_again_and_nothing_counts_twice(stack: Runnin
 
     # A delivery sent now is processed after the copies of its key.
     last = await send(stack, "kyb", kyb(case_id, "service_resolved", "aml"))
-    await wait_until(lambda: stack.rows("deliveries", delivery_id=last), 10, "all copies are processed")
+    await stack.landed("deliveries", delivery_id=last)  # all copies are processed
     assert (await stack.kyb_stream("reconcile")).exit_code == 0
-    verdicts = {row["delivery_id"]: row["verdict"] for row in await stack.rows("deliveries", delivery_id=ids)}
+    verdicts = {row["delivery_id"]: row["verdict"] for row in await stack.landed("deliveries", 4, delivery_id=ids)}
     assert [verdicts[delivery_id] for delivery_id in ids] == ["new", "new", "duplicate", "new"]
-    assert len(await stack.rows("events", case_id=case_id)) == 4
+    assert len(await stack.landed("events", 4, case_id=case_id)) == 4
     after = await case_becomes(stack, case_id, version=5)
     assert {name: value for name, value in after.items() if name[0] != "_"} == {
         name: value for name, value in before.items() if name[0] != "_"

@@ -141,7 +141,7 @@ async def test_a_token_that_we_did_not_make_joins_nothing(stack: RunningStack, c
     delivery_id = await send(stack, "kyc", kyc(user), case_token=forged)
     await case_becomes(stack, f"kyc:{subject_of(user)}", match_state="kyc_only", placements=["unlinked"])
     await case_becomes(stack, case_id, match_state="kyb_only", version=1)
-    [row] = await stack.rows("deliveries", delivery_id=delivery_id)
+    [row] = await stack.landed("deliveries", delivery_id=delivery_id)
     assert "invalid:case_token" in _list(row["violations"])
 
 
@@ -163,7 +163,7 @@ async def test_case_latency_is_from_opening_to_closing(stack: RunningStack, case
         one = f"{case_id}-{number}"
         ids = [await send(stack, "kyb", kyb(one, kind, service)) for kind in ("service_initiated", "service_resolved")]
         await case_becomes(stack, one, outcome="completed")
-        first, last = sorted(_time(row["received_at"]) for row in await stack.rows("deliveries", delivery_id=ids))
+        first, last = sorted(_time(row["received_at"]) for row in await stack.landed("deliveries", 2, delivery_id=ids))
         seconds.append((last - first).total_seconds())
     await send(stack, "kyb", kyb(f"{case_id}-open", "service_initiated", service))
     await case_becomes(stack, f"{case_id}-open", outcome="open")

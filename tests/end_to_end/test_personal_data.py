@@ -92,9 +92,10 @@ async def test_nothing_private_leaves_the_encrypted_bodies(stack: RunningStack, 
         deliveries = await stack.rows("deliveries", delivery_id=ids)
         letters = await stack.rows("dead_letters", delivery_id=ids)
         cases = await stack.rows("current_cases", case_id=[str(row["case_id"]) for row in deliveries])
-        return (len(deliveries), len(letters), len(cases)) == (len(ids), 3, 10)
+        events = await stack.rows("events", delivery_id=ids)
+        return (len(deliveries), len(letters), len(cases), len(events)) == (len(ids), 3, 10, len(ids) - 3)
 
-    await wait_until(all_landed, 5, "all deliveries, dead letters and cases are in ClickHouse")
+    await wait_until(all_landed, 5, "all deliveries, dead letters, cases and events are in ClickHouse")
 
     places = await everything(stack)
     assert all(places[f"table {name}"] != "[]" for name in ("deliveries", "events", "cases", "dead_letters", "current_cases"))

@@ -171,4 +171,4 @@ async def test_a_repeated_payload_is_a_duplicate_and_makes_no_second_event(stack
     rows = [(await delivered(stack, answer.delivery_id or ""))[1] for answer in ids]
     assert [row["verdict"] for row in rows] == ["new", "duplicate", "duplicate"]
     assert {row["first_delivery_id"] for row in rows} == {ids[0].delivery_id}
-    assert len(await stack.rows("events", event_id=str(rows[0]["event_id"]))) == 1
+    assert len(await stack.landed("events", event_id=str(rows[0]["event_id"]))) == 1

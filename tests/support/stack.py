@@ -34,6 +34,7 @@ COMPONENTS = ("broker", "clickhouse", "ingress", "worker", "sink")
 GREETING = "kyb-stream runs. Ctrl-C stops it"
 _START_SECONDS = 90.0
 _STOP_SECONDS = 10.0
+_LANDING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,15 @@ class RunningStack:
         """The rows of a table or view in which each of these columns has this value, or one of these values."""
         conditions = [f"{column} IN {value if isinstance(value, list) else [value]}" for column, value in equal.items()]
         return await self.ask(f"SELECT * FROM {table} WHERE {' AND '.join(conditions) or 'true'}")  # noqa: S608 (our own)
+
+    async def landed(self, table: str, count: int = 1, **equal: str | list[str]) -> list[dict[str, Value]]:
+        """As `rows`, as soon as there are so many: each table lands by itself, one before the other."""
+
+        async def there() -> list[dict[str, Value]]:
+            found = await self.rows(table, **equal)
+            return found if len(found) >= count else []
+
+        return await wait_until(there, _LANDING_SECONDS, f"{count} rows of {table} with {equal}")
 
     async def topic(self, suffix: str) -> list[ReadRecord]:
         """All records of one of our topics."""
