@@ -73,7 +73,7 @@ class Stack:
 
 
 async def start_stack(stack: Stack, supervisor: Supervisor, *, migrate: Migrate, announce: Announce) -> None:
-    """Starts everything in order, each when the one before it is ready.
+    """Starts everything: what stores first, and what works on it when it is ready and has its topics and tables.
 
     Args:
         stack: What to start.
@@ -90,27 +90,26 @@ async def start_stack(stack: Stack, supervisor: Supervisor, *, migrate: Migrate,
     clickhouse_port = _loopback_port(settings.clickhouse.url, "clickhouse.url")
     require_free_port(settings.ingress.host, ingress_port, "the ingress (ingress.port)")
     require_free_port("127.0.0.1", clickhouse_port, "ClickHouse (clickhouse.url)")
-    announce("starting the broker")
-    await _start_broker(stack, settings, supervisor)
-    announce("starting the ClickHouse-compatible server")
-    await supervisor.start(_clickhouse(stack, clickhouse_port))
+    announce("starting the broker and the ClickHouse-compatible server")
+    await supervisor.start(*await _broker(stack, settings), _clickhouse(stack, clickhouse_port))
     announce("making topics and tables")
     await migrate(settings)
-    for name in ("ingress", "worker", "sink"):
-        announce(f"starting the {name}")
-        await supervisor.start(_component(stack, settings, name))
+    announce("starting the ingress, the worker and the sink")
+    await supervisor.start(*(_component(stack, settings, name) for name in ("ingress", "worker", "sink")))
 
 
-async def _start_broker(stack: Stack, settings: Settings, supervisor: Supervisor) -> None:
+async def _broker(stack: Stack, settings: Settings) -> list[Child]:
+    """The broker to start: none, when one runs already."""
     servers = settings.kafka.bootstrap_servers
     data_dir, log_path = stack.data_dir / "broker", _log(stack, "broker")
     if stack.broker == NOIDA:
-        await supervisor.start(broker_child(data_dir, _broker_port(servers), log_path=log_path))
-    elif stack.broker == APACHE:
+        return [broker_child(data_dir, _broker_port(servers), log_path=log_path)]
+    if stack.broker == APACHE:
         node = KafkaNode(stack.data_dir / "kafka", _broker_port(servers), free_port())
-        await supervisor.start(await asyncio.to_thread(node.child))
-    elif not await kafka_answers(servers.partition(",")[0]):
+        return [await asyncio.to_thread(node.child)]
+    if not await kafka_answers(servers.partition(",")[0]):
         raise RunError(f"no Kafka broker answers at {servers}", hint="Start it, or leave --broker out.")
+    return []
 
 
 def _clickhouse(stack: Stack, port: int) -> Child:

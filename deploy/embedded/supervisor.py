@@ -103,20 +103,22 @@ class Supervisor:
         """The process ids of the children that run now, by name."""
         return {running.child.name: running.process.pid for running in self._running if not running.exited.done()}
 
-    async def start(self, child: Child) -> None:
-        """Starts a child and returns when it is ready. On any failure, cancellation included, everything is stopped first.
+    async def start(self, *children: Child) -> None:
+        """Starts children together and returns when all are ready. On any failure, cancellation included, everything is
+        stopped first; children are stopped in reverse order.
 
         Raises:
-            RunError: It cannot be run, ended, or was not ready in time; or an earlier child ended meanwhile. The message
+            RunError: One cannot be run, ended, or was not ready in time; or an earlier child ended meanwhile. The message
                 names the child, how it ended, and the line of its log that explains it.
         """
         try:
-            running = await self._spawn(child)
-            await self._until_ready(running)
+            # Each is given its time from now: they share the cores while they start.
+            for running in [await self._spawn(child) for child in children]:
+                await self._until_ready(running)
+                _log.info("child_ready", child=running.child.name, pid=running.process.pid)
         except BaseException:
             await self.stop()
             raise
-        _log.info("child_ready", child=child.name, pid=running.process.pid)
 
     async def wait_any_exit(self) -> tuple[str, int]:
         """Waits until a child ends unasked, and returns its name and exit code (negative: the signal that ended it)."""

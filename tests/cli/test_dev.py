@@ -291,7 +291,7 @@ async def test_dev_names_a_child_that_does_not_start(tmp_path: Path, dev: StartD
     data.mkdir()
     (data / "worker").write_text("in the way")
     process = dev("--data-dir", "data", "--config", str(config))
-    await process.printed("starting the worker")
+    await process.printed("starting the ingress, the worker and the sink")
     children = process.children()
     assert await stopped(process, children, ports) == 1
     assert failed_clearly(told(process), 1, "worker ended with exit code 1: error: ", "worker")

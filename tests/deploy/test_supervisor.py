@@ -104,6 +104,26 @@ async def test_children_start_in_order_and_end_in_reverse_order(journal: Path) -
     assert lines(journal) == ["broker up", "worker up", "worker down", "broker down"]
 
 
+async def test_children_started_together_do_not_wait_for_each_other(journal: Path) -> None:
+    """Each is ready only when the other has started; they end in reverse order all the same, and so does a failed start."""
+    both = {"ingress up", "worker up"}
+
+    async def both_up() -> bool:
+        return both <= set(lines(journal))
+
+    async with Supervisor() as stack:
+        await stack.start(*(child(name, OBEDIENT, journal, "0.1", ready=both_up) for name in ("ingress", "worker")))
+        assert list(stack.pids) == ["ingress", "worker"]
+    assert lines(journal)[2:] == ["worker down", "ingress down"]
+
+    journal.write_text("")
+    with pytest.raises(RunError, match=r"^sink ended with exit code 3"):
+        await Supervisor().start(
+            child("ingress", OBEDIENT, journal, "0", ready=never), child("sink", "import sys; sys.exit(3)", journal)
+        )
+    assert set(lines(journal)) <= {"ingress up", "ingress down"}
+
+
 async def test_terminal_signals_reach_only_the_parent(journal: Path) -> None:
     """Each child leads a session of its own, so that Ctrl-C in the parent's terminal does not hit it."""
     async with Supervisor() as stack:
