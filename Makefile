@@ -30,9 +30,17 @@ lock: ## renew requirements.lock from pyproject.toml
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	  --quiet --output-file requirements.lock pyproject.toml
 
+# Tests that start no process of ours under load wait more than they compute: two at a time. The others need the machine for
+# themselves. Both parts run, also when the first one fails.
+QUICK := not kafka and not stack
+TEST_PROCESSES ?= 2
+
 .PHONY: test
 test: install ## the whole test suite
-	$(BIN)/python -m pytest
+	@failed=0; \
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) -m "$(QUICK)" || failed=1; \
+	$(BIN)/python -m pytest -m "not ($(QUICK))" || failed=1; \
+	exit $$failed
 
 .PHONY: demo
 demo: install ## the whole stack on simulated providers, reconciled, with a report
@@ -71,7 +79,7 @@ $(addprefix test-python-,$(OTHER_PYTHONS)): test-python-%:
 	fi; \
 	echo "== $$($$python --version)"; \
 	$(MAKE) --no-print-directory install PYTHON=$$python VENV=.venv-$* && \
-	.venv-$*/bin/python -m pytest -m "not kafka and not stack and (every_python or not clickhouse)"
+	.venv-$*/bin/python -m pytest -n $(TEST_PROCESSES) -m "$(QUICK) and (every_python or not clickhouse)"
 
 .PHONY: bench-core
 bench-core: install ## CPU cost of intake and cases, beside a limit of the same run

@@ -104,8 +104,9 @@ class Supervisor:
         return {running.child.name: running.process.pid for running in self._running if not running.exited.done()}
 
     async def start(self, *children: Child) -> None:
-        """Starts children together and returns when all are ready. On any failure, cancellation included, everything is
-        stopped first; children are stopped in reverse order.
+        """Starts children together and returns when all are ready.
+
+        On any failure, cancellation included, everything is stopped first, in reverse order.
 
         Raises:
             RunError: One cannot be run, ended, or was not ready in time; or an earlier child ended meanwhile. The message

@@ -105,7 +105,7 @@ async def test_children_start_in_order_and_end_in_reverse_order(journal: Path) -
 
 
 async def test_children_started_together_do_not_wait_for_each_other(journal: Path) -> None:
-    """Each is ready only when the other has started; they end in reverse order all the same, and so does a failed start."""
+    """Each is ready only when the other has started; they end in reverse order all the same."""
     both = {"ingress up", "worker up"}
 
     async def both_up() -> bool:
@@ -116,7 +116,9 @@ async def test_children_started_together_do_not_wait_for_each_other(journal: Pat
         assert list(stack.pids) == ["ingress", "worker"]
     assert lines(journal)[2:] == ["worker down", "ingress down"]
 
-    journal.write_text("")
+
+async def test_child_that_dies_ends_those_started_with_it(journal: Path) -> None:
+    """It is named, although it was not the first, and the first is not ready yet."""
     with pytest.raises(RunError, match=r"^sink ended with exit code 3"):
         await Supervisor().start(
             child("ingress", OBEDIENT, journal, "0", ready=never), child("sink", "import sys; sys.exit(3)", journal)
