@@ -17,18 +17,22 @@ from kybstream.errors import RunError
 _FIRST, _LAST = 20_000, 31_999
 _ATTEMPTS = 200
 
+_given: set[int] = set()
+"""By this process: who asks for two ports and listens afterwards must not get one twice."""
+
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port of `host` that nobody listens on now and that the kernel gives to no outgoing connection.
 
-    Nothing reserves it: somebody else can take it before you do.
+    Never the same one twice in a process. Nothing reserves it: another process can take it before you do.
 
     Raises:
         RunError: No free port was found.
     """
     for _ in range(_ATTEMPTS):
         port = random.randint(_FIRST, _LAST)  # noqa: S311 - spreads parallel runs, protects nothing
-        if _bind_error(host, port) is None:
+        if port not in _given and _bind_error(host, port) is None:
+            _given.add(port)
             return port
     raise RunError(f"no free port between {_FIRST} and {_LAST} on {host}")
 

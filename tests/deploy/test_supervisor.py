@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.embedded import ports
 from deploy.embedded.ports import free_port, require_free_port
 from deploy.embedded.supervisor import STOP_SECONDS, Child, Supervisor
 from kybstream.errors import RunError
@@ -360,6 +361,14 @@ def test_port_in_use_is_one_clear_sentence() -> None:
         with pytest.raises(RunError, match=rf"^port {port} for the ingress is in use( by process {os.getpid()})?$"):
             require_free_port("127.0.0.1", port, "the ingress")
     require_free_port("127.0.0.1", port, "the ingress")
+
+
+def test_free_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for several ports and listens on them afterwards has as many."""
+    monkeypatch.setattr(ports, "_FIRST", 21_000)
+    monkeypatch.setattr(ports, "_LAST", 21_019)
+    monkeypatch.setattr(ports, "_given", set())
+    assert len({free_port() for _ in range(15)}) == 15
 
 
 def test_free_port_is_none_the_kernel_gives_to_clients() -> None:
