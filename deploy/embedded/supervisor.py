@@ -113,7 +113,7 @@ class Supervisor:
                 names the child, how it ended, and the line of its log that explains it.
         """
         try:
-            # Each is given its time from now: they share the cores while they start.
+            # The time of each begins when those before it are ready: they share the cores while they start.
             for running in [await self._spawn(child) for child in children]:
                 await self._until_ready(running)
                 _log.info("child_ready", child=running.child.name, pid=running.process.pid)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from deploy.embedded import ports
+from deploy.embedded.pausing import pause_process
 from deploy.embedded.ports import free_port, require_free_port
 from deploy.embedded.supervisor import STOP_SECONDS, Child, Supervisor
 from kybstream.errors import RunError
@@ -232,7 +233,7 @@ async def test_paused_child_is_stopped_too(journal: Path) -> None:
     """A child under SIGSTOP is woken up to see its SIGTERM."""
     stack = Supervisor()
     await stack.start(child("broker", OBEDIENT, journal, "0"))
-    os.kill(stack.pids["broker"], signal.SIGSTOP)
+    pause_process(stack.pids["broker"])
     await stack.stop()
     assert lines(journal) == ["broker up", "broker down"]
 
