@@ -127,7 +127,7 @@ async def ensure_topics(
         RunError: A topic exists with another number of partitions: the join would be wrong.
     """
     wanted = partitions or kafka.partitions
-    async with _admin(kafka) as admin:
+    async with administering(kafka) as admin:
         existing = set(await admin.list_topics())
         missing = sorted(set(topics) - existing)
         await _check_partitions(admin, set(topics) & existing, wanted)
@@ -145,7 +145,7 @@ async def require_topics(kafka: KafkaSettings, names: Iterable[str]) -> None:
         UnavailableError: Kafka cannot be reached.
         RunError: One is missing, or has another number of partitions than the settings.
     """
-    async with _admin(kafka) as admin:
+    async with administering(kafka) as admin:
         missing = sorted(set(names) - set(await admin.list_topics()))
         if missing:
             raise RunError(f"topic {missing[0]} does not exist", hint="`kyb-stream migrate` makes the topics.")
@@ -161,7 +161,7 @@ async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
         UnavailableError: Kafka cannot be reached.
         RunError: There is no such topic.
     """
-    async with _admin(kafka) as admin:
+    async with administering(kafka) as admin:
         # Asked to describe a topic that is missing, a broker may make it.
         if topic not in await admin.list_topics():
             raise RunError(f"topic {topic} does not exist", hint="`kyb-stream migrate` makes the topics.")
@@ -170,7 +170,13 @@ async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
 
 
 @asynccontextmanager
-async def _admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+async def administering(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started admin client, closed at the end.
+
+    Raises:
+        UnavailableError: Kafka cannot be reached, also within the block.
+        RunError: It refuses, also within the block.
+    """
     admin = AIOKafkaAdminClient(**client_options(kafka), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()

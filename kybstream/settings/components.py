@@ -39,6 +39,11 @@ class KafkaSettings(Section):
     sasl_password: Secret | None = None
     ssl_ca_file: str | None = Field(default=None, description="PEM file; the system's authorities when not set")
     retention_hours: RetentionSettings = Field(default_factory=RetentionSettings)
+    expired_unread: Literal["continue", "stop"] = Field(
+        default="continue",
+        description="what worker and sink do when records expired before they read them: log an error and continue with "
+        "what is left, or stop",
+    )
 
 
 class TableRetentionSettings(Section):
