@@ -8,6 +8,7 @@ from datetime import datetime
 from kybstream.ids import from_micros
 from schemas.providers import kyb
 from schemas.records import Case, OpenedAtSource, Service, Subject
+from streams.event_order import in_order
 from streams.facts import CasePolicy, Fact
 from streams.flood import Absorbed, total
 from streams.folding import Folding
@@ -24,7 +25,7 @@ def fold(tenant: str, case_id: str, facts: Iterable[Fact], policy: CasePolicy, a
     those that stayed. A link that was withdrawn, and what left the case with it, counts as if it had never been. Absorbed
     events count; what they would do lies between the first and the last of their like, which are among the facts.
     """
-    ordered = sorted(facts, key=lambda fact: (fact.at, fact.event_id))
+    ordered = in_order(facts)
     gone = elsewhere(ordered)
     results = [fact for fact in ordered if fact.kind == "kyc"]
     merges = {event_id for fact in ordered if fact.kind == "merge" for event_id in fact.moved_events}

@@ -11,7 +11,7 @@ CREATE OR REPLACE VIEW ${database}.event_log
     `lifecycle:transition` LowCardinality(String) COMMENT 'start: a service was initiated. complete: it was resolved, or the activity is a moment. ate_abort: the case expired. unknown: the event says neither.',
     `org:resource` LowCardinality(String) COMMENT 'Who did it: the source of the event; kyb-stream for linked, completed, rejected and expired.',
     `case:tenant` LowCardinality(String) COMMENT 'Owner of the case.',
-    tie_rank UInt8 COMMENT 'Order of rows of one case and time: 0 linked, 1 events, 2 the end of the case.',
+    tie_rank UInt8 COMMENT 'Order of rows of one case and time, as the events count in the case: 0 linked, 1 initiations, 2 other KYB events, 3 purchases of documents, 4 resolutions, 5 KYC results without a known status, 6 temporary rejections, 7 successes, 8 permanent rejections, 9 the end of the case.',
     event_id String COMMENT 'As in events; empty for linked, completed, rejected and expired.',
     type LowCardinality(String) COMMENT 'As in events; case for linked, completed, rejected and expired.',
     status LowCardinality(String) COMMENT 'As in events; empty when there is none.',
@@ -41,7 +41,18 @@ AS WITH happened AS (
             event_type = 'service_resolved' AND event_status = 'resolved', 'complete',
             event_type = 'document_purchase_request' AND event_status = 'resolved' AND activity = 'documents', 'complete',
             'unknown'
-        ) AS transition
+        ) AS transition,
+        -- As streams/event_order.py: what the events say decides, not their ids.
+        toUInt8(multiIf(
+            event_type = 'service_initiated', 1,
+            event_type = 'document_purchase_request', 3,
+            event_type = 'service_resolved', 4,
+            event_type != 'kyc_result', 2,
+            event_status = 'temporary_rejection', 6,
+            event_status = 'success', 7,
+            event_status = 'permanent_rejection', 8,
+            5
+        )) AS rank
     FROM ${database}.events_by_time FINAL
 ),
 merged AS (
@@ -56,7 +67,7 @@ SELECT
     transition AS `lifecycle:transition`,
     source AS `org:resource`,
     tenant AS `case:tenant`,
-    1 AS tie_rank,
+    rank AS tie_rank,
     event_id,
     event_type AS type,
     event_status AS status,
@@ -69,7 +80,7 @@ WHERE NOT startsWith(case_id, 'kyc:') OR (tenant, case_id) NOT IN (SELECT tenant
 UNION ALL
 SELECT
     merged.merged_into,
-    happened.activity, happened.received_at, happened.transition, happened.source, happened.tenant, 1,
+    happened.activity, happened.received_at, happened.transition, happened.source, happened.tenant, happened.rank,
     happened.event_id, happened.event_type, happened.event_status, happened.person, happened.level, happened.placement
 FROM happened
 INNER JOIN merged ON merged.tenant = happened.tenant AND merged.case_id = happened.case_id
@@ -81,8 +92,8 @@ FROM (
         tenant, case_id,
         arrayJoin([
             ('linked', linked_at, 'complete', 0),
-            (toString(outcome), closed_at, 'complete', 2),
-            ('expired', if(outcome = 'expired', toNullable(deadline_at), NULL), 'ate_abort', 2)
+            (toString(outcome), closed_at, 'complete', 9),
+            ('expired', if(outcome = 'expired', toNullable(deadline_at), NULL), 'ate_abort', 9)
         ]) AS step
     FROM ${database}.current_cases
 )

@@ -1,6 +1,7 @@
 -- Persons who were rejected temporarily (kycStatus 3): who came back, how it ended, and how long that took. Of each person the
--- results count in order of receipt (of the same microsecond: in a fixed one); the loop ends with the first success or permanent
--- rejection after the first temporary rejection. Quantiles are exact, interpolated between the two nearest values.
+-- results count in order of receipt, those of the same microsecond as in the case: without a known status, temporary rejections,
+-- successes, permanent rejections. The loop ends with the first success or permanent rejection after the first temporary one.
+-- Quantiles are exact, interpolated between the two nearest values.
 CREATE OR REPLACE VIEW ${database}.resubmission_loops
 (
     day Date COMMENT 'Day of the first temporary rejection, UTC.',
@@ -33,7 +34,11 @@ AS SELECT
 FROM (
     SELECT
         tenant,
-        arraySort(groupArray((received_at, event, ifNull(toString(status), '')))) AS results,
+        arraySort(groupArray((
+            received_at,
+            indexOf(['temporary_rejection', 'success', 'permanent_rejection'], ifNull(toString(status), '')),
+            ifNull(toString(status), '')
+        ))) AS results,
         arrayFirstIndex(one -> one.3 = 'temporary_rejection', results) AS began,
         results[began].1 AS began_at,
         toDate(began_at, 'UTC') AS day,

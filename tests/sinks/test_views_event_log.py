@@ -53,13 +53,37 @@ async def test_event_log_by_hand(clickhouse: ClickHouseSettings) -> None:
     (row,) = await rows(clickhouse, "SELECT * FROM event_log WHERE event_id = 'event-000002'", final=False)
     assert {name: row[name] for name in ("case:tenant", "tie_rank", "type", "status", "subject", "placement", "kyc_level")} == {
         "case:tenant": "acme",
-        "tie_rank": 1,
+        "tie_rank": 6,
         "type": "kyc_result",
         "status": "temporary_rejection",
         "subject": "p",
         "placement": "path_token",
         "kyc_level": "",
     }
+
+
+async def test_event_log_ranks_events_of_one_moment_as_the_case_does(clickhouse: ClickHouseSettings) -> None:
+    """Whatever their ids, rows of one time stand in the order in which the events count."""
+    kyc_statuses = ("permanent_rejection", "success", "temporary_rejection", "9")
+    kyb_types = ("service_resolved", "document_purchase_request", "ongoing_aml_webhook", "service_initiated")
+    moment = at(seconds=1)
+    events = [event(number, **_KYC, status=status, received_at=moment) for number, status in enumerate(kyc_statuses)]
+    events += [event(number, type=name, services=(), received_at=moment) for number, name in enumerate(kyb_types, start=10)]
+    await land(clickhouse, events)
+    await land(clickhouse, [case("s1", outcome="rejected", linked_at=moment, closed_at=moment)])
+    found = await rows(clickhouse, "SELECT tie_rank, `concept:name` AS activity FROM event_log ORDER BY tie_rank", final=False)
+    assert [(row["tie_rank"], row["activity"]) for row in found] == [
+        (0, "linked"),
+        (1, "service_initiated"),
+        (2, "ongoing_aml_webhook"),
+        (3, "document_purchase_request"),
+        (4, "service_resolved"),
+        (5, "kyc_result unknown"),
+        (6, "kyc_result temporary_rejection"),
+        (7, "kyc_result success"),
+        (8, "kyc_result permanent_rejection"),
+        (9, "rejected"),
+    ]
 
 
 async def test_event_log_follows_a_merge(clickhouse: ClickHouseSettings) -> None:

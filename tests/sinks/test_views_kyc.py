@@ -24,8 +24,8 @@ def _result(number: int, subject: str | None, status: str | None, seconds: float
 async def test_resubmission_loops_by_hand(clickhouse: ClickHouseSettings) -> None:
     """Successes 10 and 20 s after the first temporary rejection: median 15, p90 19, p95 19.5, p99 19.9.
 
-    A success before the first temporary rejection ends nothing. Results at the same time count in the order of the hashes of
-    their ids. A person without a temporary rejection is not in it. A repeat that landed twice counts once.
+    A success before the first temporary rejection ends nothing. Of results at the same time the temporary rejections count
+    first, whatever their ids. A person without a temporary rejection is not in it. A repeat that landed twice counts once.
     """
     first = [
         _result(1, "straight", _SUCCESS, 0),
@@ -36,6 +36,8 @@ async def test_resubmission_loops_by_hand(clickhouse: ClickHouseSettings) -> Non
         _result(6, "twice", _SUCCESS, 25),
         _result(7, "given up", _PERMANENT, 0),
         _result(8, "given up", _TEMPORARY, 0),
+        _result(13, "given up, ids swapped", _TEMPORARY, 0),
+        _result(14, "given up, ids swapped", _PERMANENT, 0),
         _result(9, "regressed", _SUCCESS, 0),
         _result(10, "regressed", _TEMPORARY, 10),
         _result(11, "waits", _TEMPORARY, 86_400),
@@ -47,7 +49,7 @@ async def test_resubmission_loops_by_hand(clickhouse: ClickHouseSettings) -> Non
     found = await rows(clickhouse, f"SELECT {names} FROM resubmission_loops ORDER BY day", final=False)  # noqa: S608
     assert [tuple(row.values()) for row in found] == [
         # persons, succeeded, permanently rejected, waiting, temporary rejections, resubmissions, most, p50, p99
-        ("2026-03-10", "acme", 4, 2, 1, 1, 5, 4, 2, 15, 19.9),
+        ("2026-03-10", "acme", 5, 2, 2, 1, 6, 5, 2, 15, 19.9),
         ("2026-03-11", "acme", 1, 0, 0, 1, 1, 1, 1, None, None),
     ]
     (row,) = await rows(clickhouse, "SELECT * FROM resubmission_loops WHERE succeeded > 0", final=False)

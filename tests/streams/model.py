@@ -27,7 +27,7 @@ class Rules:
 
 def expected_case(tenant: str, case_id: str, events: Sequence[CaseEvent], rules: Rules) -> Case:
     """The snapshot that the rules ask for; `events` are distinct, in any order, at least one."""
-    everything = sorted(events, key=lambda event: (event.received_at, event.event_id))
+    everything = sorted(events, key=precedence)
     merged = is_merged(everything)
     history = [event for event in everything if stands(event, everything)]
     counted = [event for event in history if merged or is_here(event.event_id, everything)]
@@ -69,6 +69,25 @@ def expected_case(tenant: str, case_id: str, events: Sequence[CaseEvent], rules:
         resubmissions=sum(1 for results in last.results.values() for before in results[:-1] if before == "temporary_rejection"),
         aml_alerts=sum(1 for event in counted if event.type == "ongoing_aml_webhook"),
         anomalies=tuple(sorted(last.anomalies | story.anomalies)),
+    )
+
+
+def precedence(event: CaseEvent) -> tuple[object, ...]:
+    """What comes first: by receipt, then as cases.md argues, then by all that the event says, its id last."""
+    kinds = ["link", "withdrawal", "kyb", "kyc", "merge", "other", "expiry"]
+    ranks: dict[str | None, int] = {}
+    if event.kind == "kyb":
+        ranks = {"service_initiated": -1, "document_purchase_request": 1, "service_resolved": 2}
+    if event.kind == "kyc":
+        ranks = {"temporary_rejection": 1, "success": 2, "permanent_rejection": 3}
+    return (
+        event.received_at,
+        kinds.index(event.kind),
+        ranks.get(event.type if event.kind == "kyb" else event.status, 0),
+        *(event.type or "", event.status or "", event.services, event.subject or "", event.kyc_level or ""),
+        *(event.kyc_type or "", event.placement or ""),
+        -1 if event.expected_subjects is None else event.expected_subjects,
+        *(event.merged_into or "", event.anomalies, event.event_id),
     )
 
 

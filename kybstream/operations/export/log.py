@@ -89,7 +89,7 @@ FROM (SELECT * FROM event_log WHERE {of_tenant_log}) AS log
     FROM current_cases
     WHERE {of_tenant} AND {opened}
 ) AS cases ON cases.tenant = log.`case:tenant` AND cases.case_id = log.`case:concept:name`
-ORDER BY tenant, case_id, at, log.tie_rank, event_id, activity
+ORDER BY tenant, case_id, at, log.tie_rank, type, status, subject, event_id, activity
 SETTINGS max_bytes_before_external_sort = {spill}, join_algorithm = 'grace_hash', max_bytes_in_join = {spill}
 """
 
