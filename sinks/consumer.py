@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -15,11 +14,13 @@ from aiokafka.errors import KafkaError
 
 from kybstream.errors import UnavailableError
 from kybstream.settings import Settings
-from sinks.batch import Limits, Waiting, has_room
+from kybstream.side_tasks import side_tasks
+from sinks.batch import Limits, has_room
 from sinks.clickhouse import Client
 from sinks.framing import Message
 from sinks.interval import Interval, classify
 from sinks.metrics import Standing
+from sinks.partition import Partition, topic_went_back
 from sinks.resume import Resume, resume_points
 from sinks.tables import TABLES, Table
 from sinks.writer import Writer
@@ -41,26 +42,6 @@ _RETRY_SECONDS = 1.0
 _UNIMPORTANT = frozenset({"empty_table", "continues"})
 
 
-@dataclass(eq=False)
-class _Partition:
-    """One partition of ours."""
-
-    place: TopicPartition
-    table: Table
-    next_offset: int | None = None
-    """The first offset not yet taken; None until ClickHouse was asked."""
-    doubted: bool = False
-    """Whether ClickHouse is to be asked again, as soon as all that was taken has landed."""
-    landed_to: int = 0
-    """The first offset that neither landed nor went to the dead letters."""
-    end: int = 0
-    """The topic's end, as far as it is known."""
-    taken: tuple[int, int] | None = None
-    waiting: Waiting = field(default_factory=Waiting)
-    writing: asyncio.Task[None] | None = None
-    under_way: int = 0
-
-
 class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     """Reads, batches and writes the partitions that the group gives to this process."""
 
@@ -71,7 +52,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._writer = writer
         self._limits = Limits.of(settings.sink)
         self._tables = {settings.topic(table.topic): table for table in TABLES}
-        self._partitions: dict[TopicPartition, _Partition] = {}
+        self._partitions: dict[TopicPartition, Partition] = {}
         self._to_commit: dict[TopicPartition, int] = {}
         self._assigned = False
         self._ask_again_at = 0.0
@@ -88,7 +69,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         held = self.buffered_bytes()
         return {
             (place.topic, place.partition): Standing(
-                lag=None if partition.next_offset is None else max(0, partition.end - partition.landed_to),
+                lag=partition.lag,
                 settled=self._writer.settled[place.topic, place.partition],
                 paused=not has_room(partition.waiting, self._limits, held),
             )
@@ -109,7 +90,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         """Takes the partitions, but reads nothing of them before ClickHouse has said where to go on."""
         for place in assigned:
             self._consumer.pause(place)
-            self._partitions[place] = _Partition(place, self._tables[place.topic])
+            self._partitions[place] = Partition(place, self._tables[place.topic])
         self._ask_again_at = 0.0
         self._assigned = True
         _log.info("sink.assigned", partitions=len(assigned))
@@ -122,7 +103,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             if stays.writing is not None and stays.writing.cancelled():
                 # It shared an insert with one that goes, so whether its rows landed only the table can tell.
                 self._consumer.pause(place)
-                self._partitions[place] = _Partition(place, stays.table)
+                self._partitions[place] = Partition(place, stays.table)
         if gone:
             _log.info("sink.revoked", partitions=len(gone))
 
@@ -134,29 +115,29 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         Raises:
             RunError: ClickHouse refuses what no record is to blame for.
         """
-        told = False
-        beside = [asyncio.create_task(self._commit_often()), asyncio.create_task(self._look_at_ends())]
         try:
-            while not stop.is_set():
-                await self._find_resume_points()
-                if self._assigned and not told and not self._unresolved():
-                    told = True
-                    self._phase = "running"
-                    ready()
-                await self._read()
-                self._write_what_is_due()
-                self._raise_failures()
+            async with side_tasks("sink", commits=self._commit_often, ends=self._look_at_ends):
+                await self._read_and_write(stop, ready)
         finally:
             self._phase = "stopping"
-            await self._settle(beside, 0.0)
         await self._write_tail()
         await self._commit(LAST_COMMIT_SECONDS)
+
+    async def _read_and_write(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        while not stop.is_set():
+            await self._find_resume_points()
+            if self._assigned and self._phase == "starting" and not self._unresolved():
+                self._phase = "running"
+                ready()
+            await self._read()
+            self._write_what_is_due()
+            self._raise_failures()
 
     async def abandon(self) -> None:
         """Cancels what is under way: after a failure, nothing more may land."""
         await self._settle([each.writing for each in self._partitions.values() if each.writing], 0.0)
 
-    def _doubt(self, partition: _Partition, why: str) -> None:
+    def _doubt(self, partition: Partition, why: str) -> None:
         """Reads nothing more of it before table and topic are compared again."""
         if not partition.doubted:
             place = partition.place
@@ -214,7 +195,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             if partition is not None and partition.next_offset is not None and not partition.doubted:
                 self._take_in(partition, messages, now)
 
-    def _take_in(self, partition: _Partition, messages: list[Message], now: float) -> None:
+    def _take_in(self, partition: Partition, messages: list[Message], now: float) -> None:
         expected = partition.next_offset or 0
         first, last = messages[0].offset, messages[-1].offset
         interval = classify(first, last, next_offset=expected, taken=partition.taken)
@@ -260,9 +241,9 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             if partition.writing is None and (everything or partition.waiting.due_in(self._limits, now) == 0):
                 self._begin_write(partition, [each for each in idle if each.writing is None], now)
 
-    def _begin_write(self, due: _Partition, idle: list[_Partition], now: float) -> None:
+    def _begin_write(self, due: Partition, idle: list[Partition], now: float) -> None:
         """Begins a write of one partition, with all that others of its table have where that fits in."""
-        batches: dict[_Partition, tuple[Message, ...]] = {}
+        batches: dict[Partition, tuple[Message, ...]] = {}
         left = self._limits
         for partition in (due, *(each for each in idle if each.table is due.table and each is not due)):
             if not batches or partition.waiting.fits(left):
@@ -279,7 +260,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             0, self._writer.slots - len({each.writing for each in self._partitions.values() if each.writing is not None})
         )
 
-    async def _write(self, table: Table, batches: Mapping[_Partition, tuple[Message, ...]]) -> None:
+    async def _write(self, table: Table, batches: Mapping[Partition, tuple[Message, ...]]) -> None:
         in_order = sorted(batches, key=lambda partition: partition.place.partition)
         written = await self._writer.write(table, [message for partition in in_order for message in batches[partition]])
         _log.debug("sink.written", table=table.name, partitions=len(batches), rows=written.rows, dead=written.dead)
@@ -301,17 +282,23 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _look_at_ends(self) -> None:
         """Keeps the ends of topics known, for the lag; nothing that is written depends on it."""
         while True:
-            places = [place for place, partition in self._partitions.items() if partition.next_offset is not None]
+            asked = {
+                place: (partition, partition.next_offset)
+                for place, partition in self._partitions.items()
+                if partition.next_offset is not None and not partition.doubted
+            }
             try:
-                ends = await asyncio.wait_for(self._consumer.end_offsets(places), COMMIT_SECONDS) if places else {}
+                ends = await asyncio.wait_for(self._consumer.end_offsets(list(asked)), COMMIT_SECONDS) if asked else {}
             except (KafkaError, TimeoutError) as error:
                 _log.debug("sink.ends_unknown", error=type(error).__name__)
                 ends = {}
             for place, end in ends.items():
-                if ours := self._partitions.get(place):
-                    ours.end = end
-                    if ours.next_offset is not None and end < ours.next_offset:
-                        self._doubt(ours, f"the topic ends at {end} where {ours.next_offset} was next")
+                partition, position = asked[place]
+                if self._partitions.get(place) is not partition:
+                    continue  # it went to another process, and may have come back
+                partition.end = max(partition.end, end)
+                if topic_went_back(end, asked_at=position, now_at=partition.next_offset):
+                    self._doubt(partition, f"the topic ends at {end} where {position} was next")
             await asyncio.sleep(ENDS_EVERY_SECONDS if ends else COMMIT_EVERY_SECONDS)
 
     async def _commit(self, seconds: float) -> None:

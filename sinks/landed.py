@@ -54,8 +54,8 @@ async def landed_ids(
     def sql(piece: int) -> str:
         return (
             "SELECT right(delivery_id, 2) AS ending, "  # noqa: S608 (numbers and times of ours)
-            f"arrayStringConcat(groupArrayIf(delivery_id, {covered}), ' ') AS reachable, "
-            f"arrayStringConcat(groupArrayIf(delivery_id, NOT ({covered})), ' ') AS others FROM deliveries "
+            f"groupArrayIf(delivery_id, {covered}) AS reachable, "
+            f"groupArrayIf(delivery_id, NOT ({covered})) AS others FROM deliveries "
             f"WHERE cityHash64(right(delivery_id, 2)) % {pieces} = {piece} GROUP BY ending"
         )
 
@@ -74,13 +74,13 @@ async def landed_ids(
                 except msgspec.DecodeError:
                     # What goes wrong behind the first line ClickHouse says in the middle of the answer.
                     raise UnavailableError("ClickHouse broke off its answer", hint="its log says why") from None
-                yield row.ending, LandedIds(_ids(row.reachable), _ids(row.others))
+                yield row.ending, LandedIds(row.reachable, row.others)
 
 
 class _Row(msgspec.Struct):
     ending: str
-    reachable: str
-    others: str
+    reachable: list[str]
+    others: list[str]
 
 
 _decode = msgspec.json.Decoder(_Row).decode
@@ -147,10 +147,6 @@ async def landed_by_verdict(clickhouse: ClickHouseSettings) -> dict[str, int]:
     """
     answer = await query(clickhouse, "SELECT verdict, count() FROM deliveries GROUP BY verdict ORDER BY verdict")
     return {str(verdict): int(str(rows)) for verdict, rows in answer.rows}
-
-
-def _ids(joined: str) -> list[str]:
-    return joined.split(" ") if joined else []
 
 
 def _time(moment: datetime) -> str:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from kybstream.health import HealthPages, serve_health
 from kybstream.settings import SinkSettings
+from kybstream.side_tasks import side_tasks
 from kybstream.watchdog import LOOK_SECONDS, Watchdog
 from sinks.liveness import Liveness
 from sinks.metrics import Reading, SinkMetrics, Standing
@@ -92,7 +93,7 @@ async def monitored(settings: SinkSettings, listening: Callable[[int | None], No
         listening: Is told the port of the health pages, if there are any.
 
     Raises:
-        RunError: The port is in use.
+        RunError: The port is in use, or the looking failed.
     """
     monitor = Monitor(settings, SinkMetrics())
     look_seconds = min(LOOK_SECONDS, settings.stalled_after_seconds / _LOOKS_A_STALL)
@@ -107,11 +108,9 @@ async def monitored(settings: SinkSettings, listening: Callable[[int | None], No
         if listening is not None:
             listening(port)
         watchdog = Watchdog(monitor.liveness.stall, give_up_after=math.inf, give_up=lambda _: None, look_seconds=look_seconds)
-        looking = asyncio.create_task(look(), name="liveness")
         watchdog.start()
         try:
-            yield monitor
+            async with side_tasks("sink", liveness=look):
+                yield monitor
         finally:
             watchdog.stop()
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)

@@ -39,12 +39,12 @@ class Landed:
 
     Attributes:
         offset: Of its record.
-        identity: Who the record is.
+        identity: Who the record is, as `Table.identity_of`.
         at: When its insert landed, in microseconds since the epoch.
     """
 
     offset: int
-    identity: tuple[str, ...]
+    identity: str
     at: int = 0
 
 
@@ -56,7 +56,7 @@ class Resume:
     why: Why
 
 
-def resume_at(landed: Landed | None, *, beginning: int, end: int, found: tuple[str, ...] | None) -> Resume:
+def resume_at(landed: Landed | None, *, beginning: int, end: int, found: str | None) -> Resume:
     """Where to go on reading one partition.
 
     Args:
@@ -126,19 +126,17 @@ async def _newest_rows(settings: Settings, client: Client, topic: str, table: Ta
     with in_our_words(settings.clickhouse):
         result = await client.query(newest_rows_query(table, settings.clickhouse.database), parameters={"topic": topic})
     return {
-        TopicPartition(topic, int(partition)): Landed(
-            int(newest) & _OFFSET_BITS, tuple(str(identity).split("\n")), int(newest) >> _OFFSET_WIDTH
-        )
+        TopicPartition(topic, int(partition)): Landed(int(newest) & _OFFSET_BITS, str(identity), int(newest) >> _OFFSET_WIDTH)
         for partition, newest, identity in result.result_rows
     }
 
 
 async def _records_at(
     consumer: Any, landed: Mapping[TopicPartition, Landed], by_topic: Mapping[str, Table]
-) -> dict[TopicPartition, tuple[str, ...]]:
+) -> dict[TopicPartition, str]:
     """Who the records at the newest rows' offsets are; without those that are gone or cannot be read."""
     missing = set(landed)
-    found: dict[TopicPartition, tuple[str, ...]] = {}
+    found: dict[TopicPartition, str] = {}
     if not missing:
         return found
     consumer.assign(sorted(missing))

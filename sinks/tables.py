@@ -26,9 +26,12 @@ class Table:
     identity: tuple[str, ...]
     time: str = "received_at"
 
-    def identity_of(self, record: Record) -> tuple[str, ...]:
-        """The values of `identity`, as text; an absent tenant is empty, as in the table."""
-        return tuple(str(getattr(record, field) or "") for field in self.identity)
+    def identity_of(self, record: Record) -> str:
+        """The values of `identity` as one text, as migration 7 keeps them; an absent tenant is empty, as in the table.
+
+        It is compared whole and never taken apart, because a value may hold the line feed that joins them.
+        """
+        return "\n".join(str(getattr(record, field) or "") for field in self.identity)
 
 
 TABLES: tuple[Table, ...] = (

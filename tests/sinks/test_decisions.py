@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sinks.batch import TOTAL_BYTES, Limits, Waiting, has_room
 from sinks.interval import Interval, classify
+from sinks.partition import topic_went_back
 from sinks.resume import Landed, Resume, resume_at
 from tests.sinks.making import FakeMessage
 
@@ -130,25 +131,44 @@ def test_an_interval_is_taken_exactly_when_it_does_not_go_back(
     assert classify(first, last, next_offset=next_offset, taken=taken).is_taken == (first >= next_offset)
 
 
-_ROW = Landed(41, ("acme", "d41"))
+_ROW = Landed(41, "acme\nd41")
 
 
 @pytest.mark.parametrize(
     ("landed", "beginning", "end", "found", "expected"),
     [
         (None, 7, 50, None, Resume(7, "empty_table")),
-        (_ROW, 0, 50, ("acme", "d41"), Resume(42, "continues")),
-        (_ROW, 0, 42, ("acme", "d41"), Resume(42, "continues")),
+        (_ROW, 0, 50, "acme\nd41", Resume(42, "continues")),
+        (_ROW, 0, 42, "acme\nd41", Resume(42, "continues")),
         (_ROW, 0, 50, None, Resume(42, "continues")),
         (_ROW, 42, 50, None, Resume(42, "continues")),
         (_ROW, 43, 50, None, Resume(43, "records_expired")),
         (_ROW, 0, 41, None, Resume(0, "topic_shorter")),
         (_ROW, 0, 0, None, Resume(0, "topic_shorter")),
-        (_ROW, 3, 50, ("acme", "other"), Resume(3, "topic_differs")),
+        (_ROW, 3, 50, "acme\nother", Resume(3, "topic_differs")),
     ],
 )
 def test_where_a_partition_goes_on(
-    landed: Landed | None, beginning: int, end: int, found: tuple[str, ...] | None, expected: Resume
+    landed: Landed | None, beginning: int, end: int, found: str | None, expected: Resume
 ) -> None:
     """After the newest row, unless topic and table do not belong together."""
     assert resume_at(landed, beginning=beginning, end=end, found=found) == expected
+
+
+@pytest.mark.parametrize(
+    ("end", "asked_at", "now_at", "expected"),
+    [
+        (100, 100, 100, False),  # all of it was read
+        (100, 90, 100, False),  # it was read meanwhile
+        (100, 100, 140, False),  # it grew and was read after the broker had answered
+        (99, 100, 140, True),  # what was read before the question is gone
+        (0, 100, 100, True),
+        (40, 100, None, False),  # another comparison of table and topic is under way
+        (40, 100, 10, False),  # it has begun again since
+    ],
+)
+def test_a_topic_went_back_only_when_it_ends_before_what_was_read_when_asked(
+    end: int, asked_at: int, now_at: int | None, *, expected: bool
+) -> None:
+    """An answer that was on its way while the partition was read on says nothing about what was read meanwhile."""
+    assert topic_went_back(end, asked_at=asked_at, now_at=now_at) is expected

@@ -18,6 +18,7 @@ from deploy.embedded.apache_kafka import KafkaNode
 from kybstream.settings import Settings
 from schemas import topics
 from schemas.codec import encode
+from sinks import consumer
 from sinks.query import query
 from tests.sinks.making import delivery, rows, settings_for
 from tests.sinks.running import landed, made, make_anew, produce, running, with_sink
@@ -96,3 +97,16 @@ async def test_a_topic_made_anew_under_a_running_sink_is_read_from_its_beginning
     new = await rows(settings.clickhouse, "SELECT _offset FROM deliveries WHERE delivery_id >= 'delivery-000100' ORDER BY 1")
     assert [row["_offset"] for row in new] == list(range(records))
     assert any(entry["event"] == "sink.resumed" and entry["why"].startswith("topic_") for entry in logs)
+
+
+async def test_constant_load_makes_no_topic_go_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends are asked for all the while records come: no answer is taken for a topic that was made anew."""
+    monkeypatch.setattr(consumer, "ENDS_EVERY_SECONDS", 0.0)
+    count, topic = 2_000, settings.topic(topics.DELIVERIES)
+    with structlog.testing.capture_logs() as logs:
+        async with _sinking(settings), AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers) as producer:
+            for number in range(count):
+                await producer.send_and_wait(topic, encode(delivery(number)), partition=0)
+            await landed(settings, "deliveries", count)
+    assert await _offsets(settings) == list(range(count))
+    assert not [entry for entry in logs if entry["event"] in {"sink.topic_went_back", "sink.interval"}]

@@ -60,7 +60,7 @@ async def test_an_answer_that_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch
     """ClickHouse puts its error into the answer that it has begun: no traceback, and none of its words, which quote values."""
 
     async def broken(*_args: object) -> AsyncGenerator[bytes, None]:
-        yield b'{"ending":"aa","reachable":"1aa","others":""}\n'
+        yield b'{"ending":"aa","reachable":["1aa"],"others":[]}\n'
         yield b"Code: 241. DB::Exception: (while reading ada@example.com)"
 
     monkeypatch.setattr(landed, "stream", broken)
@@ -76,7 +76,8 @@ async def test_lines_are_read_wherever_the_answer_is_cut(
     monkeypatch: pytest.MonkeyPatch, clickhouse: ClickHouseSettings, size: int
 ) -> None:
     """Pieces of the network are no lines: a line can be in many, and a piece can hold many; the last has no end of its own."""
-    answer = b"\n".join(b'{"ending":"%02d","reachable":"a%02d b%02d","others":""}' % (each, each, each) for each in range(20))
+    row = b'{"ending":"%02d","reachable":["a%02d","b%02d"],"others":[]}'
+    answer = b"\n".join(row % (each, each, each) for each in range(20))
 
     async def cut(*_args: object) -> AsyncGenerator[bytes, None]:
         for begin in range(0, len(answer), size):

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from aiokafka import TopicPartition
 
+from kybstream.errors import RunError
 from sinks import consumer as loop_module
 from sinks.consumer import SinkLoop
 from sinks.framing import Message
@@ -28,6 +30,8 @@ class _Topics:
         self._paused: set[TopicPartition] = set()
         self.committed: dict[TopicPartition, int] = {}
         self.places: dict[TopicPartition, int] = {}
+        self.ends_answered = 0
+        self.end_under_way: Callable[[], None] = lambda: None
 
     def put(self, topic: str, partition: int, records: int) -> None:
         """So many records follow those that the partition has."""
@@ -59,7 +63,11 @@ class _Topics:
         return self.places[place]
 
     async def end_offsets(self, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        return {place: self.places.get(place, 0) for place in places}
+        found = {place: self.places.get(place, 0) for place in places}
+        self.end_under_way()
+        await asyncio.sleep(0.05)  # the answer is on its way
+        self.ends_answered += 1
+        return found
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:
         self.committed |= offsets
@@ -186,3 +194,48 @@ async def test_who_shared_an_abandoned_insert_asks_the_table_again(running: _Run
         await running.until_writes(2)
     assert running.asked == [{goes, stays}, {stays}]
     assert running.table.writes == [{tuple(goes): [0, 1], tuple(stays): [0, 1, 2]}, {tuple(stays): [0, 1, 2]}]
+
+
+async def test_an_end_that_was_asked_for_before_the_last_records_is_no_reason_to_doubt(
+    running: _Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records are read while the answer is on its way: it is below the position then, and the topic is as it was."""
+    monkeypatch.setattr(loop_module, "ENDS_EVERY_SECONDS", 0.001)
+    running.topics.end_under_way = lambda: running.topics.put(DELIVERIES, 0, 3)
+    with structlog.testing.capture_logs() as logs:
+        async with running([(DELIVERIES, 0)]):
+            await wait_until(lambda: running.topics.ends_answered >= 5, 5, "five answers")
+            running.topics.end_under_way = lambda: None
+            await wait_until(lambda: running.loop.standings()[DELIVERIES, 0].lag == 0, 5, "all is written")
+    assert len(running.asked) == 1
+    assert not [entry for entry in logs if entry["event"] == "sink.topic_went_back"]
+
+
+async def test_a_topic_that_ends_before_what_was_read_is_compared_with_the_table(
+    running: _Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made anew, and holds less than was read: what it holds is read from where the table says."""
+    monkeypatch.setattr(loop_module, "ENDS_EVERY_SECONDS", 0.001)
+    place = TopicPartition(DELIVERIES, 0)
+    async with running([place]):
+        running.topics.put(DELIVERIES, 0, 5)
+        await running.until_writes(1)
+        running.topics.places[place] = 2
+        await wait_until(lambda: len(running.asked) == 2, 5, "the table is asked again")
+        await running.until_writes(2)
+    assert running.table.writes == [{tuple(place): [0, 1, 2, 3, 4]}, {tuple(place): [0, 1]}]
+
+
+async def test_a_side_task_that_dies_of_a_bug_ends_the_sink(running: _Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that nobody foresaw, in what moves the group's offsets, is an error that says where; its text may quote data."""
+
+    def broken(_offsets: object) -> None:
+        raise ValueError("Erika Mustermann")
+
+    monkeypatch.setattr(running.topics, "commit", broken)
+    monkeypatch.setattr(loop_module, "COMMIT_EVERY_SECONDS", 0.01)
+    running.loop.on_partitions_assigned([TopicPartition(DELIVERIES, 0)])
+    running.topics.put(DELIVERIES, 0, 1)
+    with pytest.raises(RunError, match="its task 'commits' failed with an unexpected ValueError at tests") as caught:
+        await asyncio.wait_for(running.loop.run(asyncio.Event(), lambda: None), 5)
+    assert "Mustermann" not in caught.value.message

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
 from deploy.embedded.ports import free_port
 from kybstream.errors import RunError
@@ -116,3 +117,23 @@ async def test_a_stop_while_kafka_and_clickhouse_are_away_is_quick() -> None:
     async with running(settings) as ready:
         await asyncio.sleep(0)
         assert not ready.is_set()
+
+
+_HOSTILE = "line\nfeed, \r return, \u2028 separator, \0 null, \x1b[2J escape, 'quotes\"`, back\\slash, \t tab, \x85 next"
+
+
+async def test_no_character_of_an_id_has_a_partition_read_again(settings: Settings) -> None:
+    """Ids are compared with the topic's as they are: whatever is in them, a restart goes on behind the newest row."""
+    await produce(settings, [case(_HOSTILE), case(_HOSTILE + "\n")])
+    await produce(settings, [delivery(1, delivery_id=_HOSTILE)])
+    await produce(settings, [event(1, event_id=_HOSTILE + "\n1")])
+    async with running(settings):
+        await landed(settings, "cases", 2)
+        await landed(settings, "deliveries", 1)
+        await landed(settings, "events", 1)
+    with structlog.testing.capture_logs() as logs:
+        async with running(settings) as ready:
+            await asyncio.wait_for(ready.wait(), DEADLINE)
+    whys = {(str(entry["topic"]).partition(".")[2], entry["why"]) for entry in logs if entry["event"] == "sink.resumed"}
+    assert {why for _, why in whys} == {"continues", "empty_table"}
+    assert sum(why == "continues" for _, why in whys) == 3

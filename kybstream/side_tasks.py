@@ -1,0 +1,52 @@
+"""Tasks that run beside a component's own work, none of which may end unnoticed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from kybstream.errors import KybStreamError, RunError
+from kybstream.stacks import place_of
+
+SideTask = Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def side_tasks(component: str, **tasks: SideTask) -> AsyncIterator[None]:
+    """Runs the tasks while the block runs, and cancels them at its end.
+
+    A task that raises ends the block: the block is cancelled and the task's error is raised in its place.
+
+    Args:
+        component: Whose tasks they are, for the error.
+        tasks: What begins each, by name.
+
+    Raises:
+        RunError: A task failed in a way that nobody foresaw. It says where, without the text of that error, which may quote
+            data.
+        KybStreamError: A task raised it.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            started = [group.create_task(_worded(component, name, task), name=name) for name, task in tasks.items()]
+            try:
+                yield
+            finally:
+                for task in started:
+                    task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0]  # noqa: B904 - it has its own cause; the group adds nothing
+
+
+async def _worded(component: str, name: str, task: SideTask) -> None:
+    try:
+        await task()
+    except KybStreamError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise RunError(
+            f"the {component} ended because its task {name!r} failed with an unexpected {kind} at {place_of(error)}",
+            hint="Please report it. Start the process again: nothing is lost.",
+        ) from error

@@ -1,0 +1,50 @@
+"""One partition that this process writes, and what its offsets say. The decisions are pure."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from aiokafka import TopicPartition
+
+from sinks.batch import Waiting
+from sinks.tables import Table
+
+
+@dataclass(eq=False)
+class Partition:
+    """One partition of ours."""
+
+    place: TopicPartition
+    table: Table
+    next_offset: int | None = None
+    """The first offset not yet taken; None until ClickHouse was asked."""
+    doubted: bool = False
+    """Whether ClickHouse is to be asked again, as soon as all that was taken has landed."""
+    landed_to: int = 0
+    """The first offset that neither landed nor went to the dead letters."""
+    end: int = 0
+    """The topic's end, as far as it is known."""
+    taken: tuple[int, int] | None = None
+    waiting: Waiting = field(default_factory=Waiting)
+    writing: asyncio.Task[None] | None = None
+    under_way: int = 0
+
+    @property
+    def lag(self) -> int | None:
+        """Records in Kafka that have not landed; None before it is known where the partition goes on."""
+        return None if self.next_offset is None else max(0, self.end - self.landed_to)
+
+
+def topic_went_back(end: int, *, asked_at: int, now_at: int | None) -> bool:
+    """Whether an answer about a topic's end says that the topic lost records that were read: it was made anew.
+
+    The answer was on its way while the partition was read on, so it is compared with the position of when it was asked for. An
+    end below the position of now says nothing.
+
+    Args:
+        end: The offset that the next record will get, as the broker answered.
+        asked_at: The first offset not yet taken when the broker was asked.
+        now_at: The same now; None, or lower, when table and topic were compared meanwhile.
+    """
+    return end < asked_at and now_at is not None and now_at >= asked_at
