@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-pytest_plugins = ["tests.support.brokers", "tests.support.clickhouse", "tests.support.stack"]
+pytest_plugins = ["tests.support.brokers", "tests.support.clickhouse", "tests.support.cluster", "tests.support.stack"]
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:

@@ -40,7 +40,7 @@ async def noida_broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 async def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaNode]:
     """A running Apache Kafka node. Mark the test `kafka`; take `breakable_kafka` to kill, pause or restart it."""
     node = KafkaNode(tmp_path_factory.mktemp("kafka"), free_port(), free_port())
-    await _start_or_skip(node)
+    await started_or_skipped(node.start)
     try:
         yield node
     finally:
@@ -64,7 +64,7 @@ async def make_kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     async def make(overrides: dict[str, str | int]) -> KafkaNode:
         node = KafkaNode(tmp_path_factory.mktemp("kafka"), free_port(), free_port(), overrides=overrides)
         nodes.append(node)
-        await _start_or_skip(node)
+        await started_or_skipped(node.start)
         return node
 
     try:
@@ -74,9 +74,10 @@ async def make_kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
             await node.kill()
 
 
-async def _start_or_skip(node: KafkaNode) -> None:
+async def started_or_skipped(start: Callable[[], Awaitable[None]]) -> None:
+    """Starts Apache Kafka, or skips the test where Java or Maven is missing; in CI that fails it."""
     try:
-        await node.start()
+        await start()
     except MissingToolError as error:
         if os.environ.get("CI"):  # there, a guarantee that goes untested is a failure
             pytest.fail(error.message)

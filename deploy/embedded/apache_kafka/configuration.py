@@ -1,4 +1,4 @@
-"""The settings of a single Kafka node for development and tests, and the making of its storage."""
+"""The settings of a Kafka node for development and tests, and the making of its storage."""
 
 from __future__ import annotations
 
@@ -48,13 +48,19 @@ def server_properties(*, log_dir: Path, host: str, port: int, controller_port: i
     return "".join(f"{name}={value}\n" for name, value in (settings | dict(overrides)).items())
 
 
-def format_storage(java: Sequence[str], properties: Path, log_dir: Path) -> None:
+def new_cluster_id() -> str:
+    """The id of a new cluster; all its nodes' storage is made with it."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode("ascii")
+
+
+def format_storage(java: Sequence[str], properties: Path, log_dir: Path, cluster_id: str) -> None:
     """Makes the storage of a new node, unless it is there; what a killed formatting left is made anew.
 
     Args:
         java: The command up to the main class.
         properties: The node's settings.
         log_dir: Its `log.dirs`.
+        cluster_id: Of the cluster that it belongs to.
 
     Raises:
         RunError: Kafka's storage tool failed; the message holds its reason.
@@ -63,7 +69,6 @@ def format_storage(java: Sequence[str], properties: Path, log_dir: Path) -> None
     if marker.exists():
         return
     shutil.rmtree(log_dir, ignore_errors=True)  # no marker: nothing was ever stored here
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode("ascii")
     command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", f"--config={properties}"]
     run = subprocess.run(  # noqa: S603 - our own java command
         command,

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from deploy.embedded.apache_kafka.configuration import format_storage, server_properties
+from deploy.embedded.apache_kafka.configuration import format_storage, new_cluster_id, server_properties
 from deploy.embedded.apache_kafka.jars import ensure_jars, java_command
 from deploy.embedded.child_log import describe_exit, open_log, telling_line_of
 from deploy.embedded.pausing import pause_process
@@ -41,6 +41,7 @@ class KafkaNode:
         overrides: Broker settings, as `{"message.max.bytes": 1000}`.
         heap_mib: The most heap it may use, in MiB.
         cache_dir: See `ensure_jars`.
+        cluster_id: Of the cluster that it belongs to; None makes a cluster of its own.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class KafkaNode:
         overrides: Mapping[str, str | int] | None = None,
         heap_mib: int = 768,
         cache_dir: Path | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.host = host
@@ -61,6 +63,7 @@ class KafkaNode:
         self.overrides = dict(overrides or {})
         self.heap_mib = heap_mib
         self._cache_dir = cache_dir
+        self._cluster_id = cluster_id or new_cluster_id()
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -104,7 +107,7 @@ class KafkaNode:
             encoding="utf-8",
         )
         common = ["-cp", f"{jars}/*", f"-Dlog4j2.configurationFile={_LOGGING}"]
-        format_storage([java, "-Xmx256m", "-XX:TieredStopAtLevel=1", *common], properties, log_dir)
+        format_storage([java, "-Xmx256m", "-XX:TieredStopAtLevel=1", *common], properties, log_dir, self._cluster_id)
         return [java, "-Xms128m", f"-Xmx{self.heap_mib}m", *common, "kafka.Kafka", str(properties)]
 
     def child(self, name: str = "broker") -> Child:
