@@ -15,15 +15,15 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 from aiokafka.protocol.fetch import FetchRequest
 
 from kybstream.errors import RunError, UnavailableError
+from kybstream.partitions import check_partitions, configured_partitioner
 from kybstream.settings import KafkaSettings
+from kybstream.settings.values import MAX_RECORD_BYTES
 
 REQUEST_TIMEOUT_MS = 10_000
 IDLE_FETCH_SECONDS = 0.025
 """The least time between two fetches that bring nothing."""
 PARTIAL_FETCH_MS = 25
 """The most that a broker may hold a fetch that leaves out partitions of which there are records still to be processed."""
-MAX_REQUEST_BYTES = 16 * 1024 * 1024
-"""Largest record we produce; raw deliveries are capped far below it at the door."""
 
 
 def client_options(kafka: KafkaSettings) -> dict[str, Any]:
@@ -45,13 +45,17 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def durable_producer(kafka: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:
-    """A producer whose acknowledgement means durable: acks=all, idempotent, no linger."""
+    """A producer whose acknowledgement means durable: acks=all, idempotent, no linger.
+
+    It writes to the first `kafka.partitions` partitions of a topic only.
+    """
     options = client_options(kafka) | {
         "acks": "all",
         "enable_idempotence": True,
         "linger_ms": 0,
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
-        "max_request_size": MAX_REQUEST_BYTES,
+        "max_request_size": MAX_RECORD_BYTES,
+        "partitioner": configured_partitioner(kafka.partitions),
     }
     return AIOKafkaProducer(**options | overrides)
 
@@ -193,12 +197,7 @@ async def _check_partitions(admin: AIOKafkaAdminClient, names: Iterable[str], wa
     wanted_names = sorted(names)
     # Asked about no topic, Kafka describes them all.
     for described in await admin.describe_topics(wanted_names) if wanted_names else ():
-        found = len(described["partitions"])
-        if found != wanted:
-            raise RunError(
-                f"topic {described['topic']} has {found} partitions, kafka.partitions is {wanted}",
-                hint="Every topic of the join needs the same number; set kafka.partitions to what is there.",
-            )
+        check_partitions(str(described["topic"]), found=len(described["partitions"]), configured=wanted)
 
 
 def unreachable(kafka: KafkaSettings, error: BaseException) -> UnavailableError:

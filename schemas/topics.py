@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from kybstream.settings import KafkaSettings
 from schemas import records
 from schemas.records import Record
-
-MAX_RECORD_BYTES = 16 * 1024 * 1024
-"""Largest record that our topics take; bodies are capped at half of it, since a dead letter holds a record whole."""
+from schemas.topic_config import topic_config
 
 RAW = "webhooks.raw.v1"
 LINKS = "links.v1"
@@ -51,12 +49,8 @@ class Topic:
 
     def config(self, kafka: KafkaSettings) -> dict[str, str]:
         """The topic's Kafka configuration."""
-        # Kafka's default of 1 MiB is below a body at the door's default cap plus its envelope.
-        config = {"min.insync.replicas": str(kafka.min_insync_replicas), "max.message.bytes": str(MAX_RECORD_BYTES)}
-        if self.retention is None:
-            return config | {"cleanup.policy": "compact"}
-        hours = int(getattr(kafka.retention_hours, self.retention))
-        return config | {"cleanup.policy": "delete", "retention.ms": str(hours * 3_600_000)}
+        hours = None if self.retention is None else int(getattr(kafka.retention_hours, self.retention))
+        return topic_config(kafka, retention_hours=hours)
 
 
 ALL_TOPICS: tuple[Topic, ...] = (

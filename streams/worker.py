@@ -22,6 +22,7 @@ from kybstream.kafka import client_options, require_topics
 from kybstream.settings import KafkaSettings, Settings
 from schemas.cloudevents import cloud_event_headers
 from schemas.codec import encode
+from schemas.topic_config import topic_config
 from schemas.topics import ALL_TOPICS, case_key
 from streams.aside import FIRST_KEY, is_aside
 from streams.batching import BatchApp, BatchTable, Observer, Output, Process, changelog_topic, run
@@ -61,6 +62,7 @@ def new_app(settings: Settings, observer: Observer | None = None) -> BatchApp:
         instance_id=worker.instance,
         commit_interval=worker.commit_interval_seconds,
         replication_factor=settings.kafka.replication_factor,
+        changelog_config=topic_config(settings.kafka, retention_hours=None),
         settings=_security(settings.kafka),
         observer=observer,
     )
@@ -90,10 +92,16 @@ def build_app(settings: Settings, observer: Observer | None = None, clock: Clock
 
 
 def changelog_topics(settings: Settings) -> dict[str, dict[str, str]]:
-    """Kafka configuration of the tables' changelogs by topic name, for `migrate`."""
+    """Kafka configuration of the tables' changelogs by topic name."""
     group, partitions = settings.worker.group, settings.kafka.partitions
     changelogs = [changelog_topic(group, table, partitions) for table in TABLES]
-    return {changelog.name: dict(changelog.config) for changelog in changelogs}
+    return {changelog.name: topic_config(settings.kafka, retention_hours=None) for changelog in changelogs}
+
+
+def every_topic(settings: Settings) -> dict[str, dict[str, str]]:
+    """Kafka configuration of all topics of a stack by name, changelogs included."""
+    topics = {settings.topic(topic.suffix): topic.config(settings.kafka) for topic in ALL_TOPICS}
+    return topics | changelog_topics(settings)
 
 
 async def run_worker(
@@ -123,7 +131,7 @@ async def run_worker(
     """
     if not settings.tenants:
         raise ConfigurationError("no [[tenants]] are configured", hint="kyb-stream.example.toml shows one.")
-    await require_topics(settings.kafka, [settings.topic(topic.suffix) for topic in ALL_TOPICS])
+    await require_topics(settings.kafka, every_topic(settings))
     metrics = WorkerMetrics()
     app, cases = build_app(settings, metrics, clock)
     async with monitored(app, metrics, settings.worker, leave):

@@ -19,7 +19,12 @@ PREFIX = r"^[A-Za-z0-9._-]{0,64}$"
 SQL_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 KEEPER_PATH = r"^[A-Za-z0-9_{}/.-]{1,200}$"
 MAX_BODY_BYTES = 8 * 1024 * 1024
-"""Half of the largest record that our topics take (schemas.topics)."""
+"""Largest body of a webhook that a source may take, inflated."""
+ENVELOPE_BYTES = 1024 * 1024
+"""More than what a record has around a body: the overhead of encryption, fields and headers from the sender's request head,
+and all that again where a dead letter holds the record whole."""
+MAX_RECORD_BYTES = MAX_BODY_BYTES + ENVELOPE_BYTES
+"""Largest record that is produced, and that topics take."""
 
 UNKNOWN_SOURCE = "unknown"
 """The name under which requests to sources that do not exist are counted."""

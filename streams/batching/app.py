@@ -68,6 +68,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         batch_bytes: Size of a record batch; larger records travel alone. Keep it under the topics' `max.message.bytes`.
         compression: None, `gzip`, `snappy`, `lz4` or `zstd`.
         replication_factor: Of changelogs, where Faust creates them because `migrate` has not.
+        changelog_config: Their Kafka configuration then, beside being compacted.
         settings: Further settings of Faust, as `broker_credentials`.
         observer: Is told what happens to batches.
     """
@@ -89,6 +90,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         batch_bytes: int = 1_000_000,
         compression: str | None = None,
         replication_factor: int = 1,
+        changelog_config: Mapping[str, str] | None = None,
         settings: Mapping[str, object] | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -100,6 +102,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         self.services_started = asyncio.Event()
         self.at_rest = asyncio.Event()
         self._partitions = partitions
+        self._changelog_config = dict(changelog_config or {})
         self._batch_agents: list[BatchAgent] = []
         super().__init__(
             id,
@@ -147,6 +150,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
             name=name,
             partitions=self._partitions,
             schema=BatchSchema(),
+            extra_topic_configs=self._changelog_config,
             beacon=self.tables.beacon,
             # Apply each chunk with the next one. Not 1: Faust then goes on reading the changelog after recovery.
             recovery_buffer_size=2,

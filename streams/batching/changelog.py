@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +11,6 @@ class ChangelogTopic:
 
     name: str
     partitions: int
-    config: Mapping[str, str] = field(default_factory=lambda: {"cleanup.policy": "compact"})
 
 
 def changelog_topic(app_id: str, table: str, partitions: int) -> ChangelogTopic:
