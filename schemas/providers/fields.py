@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
+
+import msgspec
 
 from schemas.providers.body import Json, JsonObject, id_text
 
 MAX_NAMED_UNKNOWN = 50
 MAX_FIELD_NAME_LENGTH = 100
+
+MAX_TEXT_LENGTH = 512
+"""Characters of a text in an event: the longest that a document of either provider allows."""
+MAX_CODE_BYTES = 128
+"""Bytes in UTF-8 of a coded value, such as a type, a status or a level; the longest documented one has 32 characters."""
+MAX_NAME_BYTES = 64
+"""Bytes in UTF-8 of one name in a list, such as a service; the longest documented one has 17."""
+MAX_UNDOCUMENTED_NAMES = 8
+"""Names of a list that the document does not know; those that it knows are all kept."""
+
+_CUT = "…"
+_DIGEST_LENGTH = 16
 
 
 class Documented(NamedTuple):
@@ -24,12 +40,45 @@ class Documented(NamedTuple):
     max_length: int | None = None
 
 
+def cut_text(text: str, characters: int) -> str:
+    """The text with at most so many characters: of a longer one the beginning, and a digest of the whole.
+
+    So two texts that differ are still two after they were cut.
+    """
+    if len(text) <= characters:
+        return text
+    return text[: characters - len(_CUT) - _DIGEST_LENGTH] + _CUT + _digest(text)
+
+
+def cut_code(text: str, size: int) -> str:
+    """As `cut_text`, with at most so many bytes of UTF-8."""
+    if len(text) * 4 <= size:
+        return text
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= size:
+        return text
+    kept = size - len(_CUT.encode()) - _DIGEST_LENGTH
+    return raw[:kept].decode("utf-8", "ignore") + _CUT + _digest(text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+
+
+def _length(value: Json) -> int:
+    """Characters of a value; of a list or an object those of its JSON."""
+    if isinstance(value, str):
+        return len(value)
+    return len(msgspec.json.encode(value).decode()) if isinstance(value, list | dict) else len(str(value))
+
+
 @dataclass
 class FieldReader:
     """Reads fields of one body and notes where it breaks the document.
 
     Attributes:
-        violations: `<rule>:<field>`, in the order they were found; rules are missing, type, too_long, unknown, invalid.
+        violations: `<rule>:<field>`, in the order they were found; rules are missing, type, too_long, too_many, unknown and
+            invalid.
     """
 
     body: JsonObject
@@ -49,11 +98,22 @@ class FieldReader:
             if value is None:
                 if required:
                     self.note("missing", name)
-            elif max_length is not None and len(str(value)) > max_length:
+            elif max_length is not None and _length(value) > max_length:
                 self.note("too_long", name)
 
     def text(self, name: str) -> str | None:
-        """A text field; numbers are taken as their text, empty text as absent, anything else is noted and left out."""
+        """A text field; numbers are taken as their text, empty text as absent, anything else is noted and left out.
+
+        A text of more than `MAX_TEXT_LENGTH` characters is noted, and cut.
+        """
+        text = self.whole(name)
+        if text is None or len(text) <= MAX_TEXT_LENGTH:
+            return text
+        self.note("too_long", name)
+        return cut_text(text, MAX_TEXT_LENGTH)
+
+    def whole(self, name: str) -> str | None:
+        """As `text`, however long it is: for what does not become part of an event as it is."""
         value = self.body.get(name)
         if isinstance(value, str) and value and not value.isspace():
             return value
@@ -62,13 +122,35 @@ class FieldReader:
         self.note("type", name)
         return id_text(value)
 
+    def label(self, name: str) -> str | None:
+        """As `text`, with at most `MAX_CODE_BYTES` bytes: for what becomes part of a case."""
+        return self._label(name, self.whole(name))
+
     def present(self, names: Iterable[str]) -> dict[str, str | None]:
         """`text` of each that is there, in the order of the names; most are not, and cost nothing."""
         body = self.body
         return {name: self.text(name) for name in names if name in body}
 
     def code(self, name: str) -> str | None:
-        """A coded field that may be a number or text: both are right."""
+        """A coded field that may be a number or text: both are right. At most `MAX_CODE_BYTES` bytes, as `label`."""
+        return self._label(name, self.whole_code(name))
+
+    def long_code(self, name: str) -> str | None:
+        """As `code`, with as many characters as a text."""
+        text = self.whole_code(name)
+        if text is None or len(text) <= MAX_TEXT_LENGTH:
+            return text
+        self.note("too_long", name)
+        return cut_text(text, MAX_TEXT_LENGTH)
+
+    def _label(self, name: str, text: str | None) -> str | None:
+        cut = text if text is None else cut_code(text, MAX_CODE_BYTES)
+        if cut is not text:
+            self.note("too_long", name)
+        return cut
+
+    def whole_code(self, name: str) -> str | None:
+        """As `code`, however long it is."""
         value = self.body.get(name)
         if value is None or value == "":
             return None
@@ -85,8 +167,11 @@ class FieldReader:
         self.note("type", name)
         return None
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts without repeats, in the order given; a single text is taken as a list of one, and noted."""
+    def names(self, name: str, documented: Collection[str]) -> tuple[str, ...]:
+        """A list of names without repeats, in the order given; a single text is taken as a list of one, and noted.
+
+        Documented names are all kept, and the first `MAX_UNDOCUMENTED_NAMES` others, of at most `MAX_NAME_BYTES` bytes each.
+        """
         value = self.body.get(name)
         if value is None:
             return ()
@@ -94,17 +179,41 @@ class FieldReader:
         texts = [item for item in items if isinstance(item, str) and item]
         if not isinstance(value, list) or len(texts) != len(items):
             self.note("type", name)
-        return tuple(dict.fromkeys(texts))
+        found = dict.fromkeys(texts)
+        others = list(islice((text for text in found if text not in documented), MAX_UNDOCUMENTED_NAMES + 1))
+        if not others:
+            return tuple(found)
+        self.note("unknown", name)
+        if len(others) > MAX_UNDOCUMENTED_NAMES:
+            self.note("too_many", name)
+            kept = {*others[:MAX_UNDOCUMENTED_NAMES], *documented}
+            found = {text: None for text in found if text in kept}
+        return tuple(dict.fromkeys(text if text in documented else self._name(name, text) for text in found))
+
+    def _name(self, name: str, text: str) -> str:
+        cut = cut_code(text, MAX_NAME_BYTES)
+        if cut is not text:
+            self.note("too_long", name)
+        if is_reserved(cut):
+            self.note("invalid", name)
+            return f"({cut})"
+        return cut
 
     def null_fields(self, document: Mapping[str, Documented]) -> tuple[str, ...]:
         """Documented fields that are there and null, sorted."""
-        if None not in self.body.values():
-            return ()
-        return tuple(sorted(name for name, value in self.body.items() if value is None and name in document))
+        body = self.body
+        return tuple(sorted(name for name in document if name in body and body[name] is None))
 
     def unknown_fields(self, document: Mapping[str, Documented]) -> tuple[str, ...]:
-        """Names the document does not know, sorted; at most 50 names of at most 100 characters each."""
+        """Names the document does not know, sorted; the first 50 that the body has, of at most 100 characters each."""
         if self.body.keys() <= document.keys():
             return ()  # nearly always, and without making a set
-        names = sorted(name[:MAX_FIELD_NAME_LENGTH] for name in self.body.keys() - document.keys())
-        return tuple(names[:MAX_NAMED_UNKNOWN])
+        names = list(islice((name for name in self.body if name not in document), MAX_NAMED_UNKNOWN + 1))
+        if len(names) > MAX_NAMED_UNKNOWN:
+            self.note("too_many", "unknown_fields")
+        return tuple(sorted(name[:MAX_FIELD_NAME_LENGTH] for name in names[:MAX_NAMED_UNKNOWN]))
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name is the one that views use for totals, `(all)`, or what such a name becomes when it is escaped."""
+    return name.startswith("(") and name.endswith(")") and name.strip("()") == "all"

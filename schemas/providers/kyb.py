@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from schemas.providers.body import JsonObject, id_text
-from schemas.providers.fields import Documented, FieldReader
+from schemas.providers.fields import MAX_TEXT_LENGTH, Documented, FieldReader, cut_text
 
 SERVICE_INITIATED = "service_initiated"
 SERVICE_RESOLVED = "service_resolved"
@@ -71,6 +71,7 @@ _CHECKED = {name: documented for name, documented in DOCUMENT.items() if documen
 _EARLIEST_EMBEDDED = datetime(2015, 1, 1, tzinfo=UTC)
 _CLOCK_TOLERANCE = timedelta(days=1)
 _MAX_PARAMETERS = 20
+_MAX_LINK_LENGTH = 4096
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 
@@ -118,22 +119,21 @@ def read_kyb(body: JsonObject, received_at: datetime) -> KybFacts:
     """
     reader = FieldReader(body)
     reader.check(_CHECKED)
-    kind = reader.text("type")
-    status = reader.text("status")
-    services = reader.texts("services")
+    kind = reader.label("type")
+    status = reader.label("status")
+    services = reader.names("services", SERVICES)
     if kind is not None and kind not in TYPES:
         reader.note("unknown", "type")
     if status is not None and status not in STATUSES:
         reader.note("unknown", "status")
-    if not SERVICES.issuperset(services):
-        reader.note("unknown", "services")
     service_id = id_text(body.get("service_id"))
-    link_kind, link_service_id, link_company_id = read_link(reader.text("link"))
+    link_kind, link_service_id, link_company_id = read_link(reader.whole("link"))
     if link_service_id and service_id and link_service_id != service_id:
         reader.note("invalid", "link")
     # The fields are read before the violations they add to.
     optional = reader.present(_OPTIONAL_TEXTS)
     document_found = reader.flag("document_found")
+    unknown_fields = reader.unknown_fields(DOCUMENT)
     return KybFacts(
         type=kind or UNTYPED,
         status=status,
@@ -141,12 +141,12 @@ def read_kyb(body: JsonObject, received_at: datetime) -> KybFacts:
         service_id=service_id,
         kyb_backoffice_id=reader.text("kyb_backoffice_id"),
         link_kind=link_kind,
-        link_service_id=link_service_id,
-        link_company_id=link_company_id,
+        link_service_id=None if link_service_id is None else cut_text(link_service_id, MAX_TEXT_LENGTH),
+        link_company_id=None if link_company_id is None else cut_text(link_company_id, MAX_TEXT_LENGTH),
         id_embedded_at=embedded_time(service_id, received_at),
         document_found=document_found,
         null_fields=reader.null_fields(DOCUMENT),
-        unknown_fields=reader.unknown_fields(DOCUMENT),
+        unknown_fields=unknown_fields,
         violations=tuple(reader.violations),
         **optional,
     )
@@ -170,6 +170,8 @@ def read_link(link: str | None) -> tuple[str | None, str | None, str | None]:
     """Kind, service_id and company_id of a `link`; the link itself may open a document and is not kept."""
     if not link:
         return None, None, None
+    if len(link) > _MAX_LINK_LENGTH:
+        return "other", None, None
     try:
         parts = urlsplit(link)
         query = _parameters(parts.query)

@@ -7,6 +7,8 @@ seven; three fields of the example are not in its table. `kycFailJson` is JSON i
 from __future__ import annotations
 
 import re
+from collections import deque
+from itertools import islice
 
 import msgspec
 
@@ -86,6 +88,11 @@ PERSONAL = (
 _MAX_REASONS = 32
 _MAX_REMARK = 512
 _MAX_REASON_LENGTH = 64
+_MAX_FAIL_JSON = 16 * 512
+_MAX_NODES = 1_000
+"""Values of `kycFailJson` that are looked at; in the documented 512 characters there are at most 256."""
+_MAX_PERSONAL_LENGTH = 1_024
+"""Characters of a personal field whose words are looked for in reasons; the longest documented field has 512."""
 
 
 class KycFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +125,7 @@ def read_kyc(body: JsonObject, pseudonymiser: Pseudonymiser) -> KycFacts:
         reader.note("unknown", "kycStatus")
 
     def pseudonym(name: str) -> str | None:
-        value = reader.code(name)
+        value = reader.whole_code(name)
         return None if value is None else pseudonymiser.pseudonym(name, value)
 
     facts = {
@@ -126,20 +133,21 @@ def read_kyc(body: JsonObject, pseudonymiser: Pseudonymiser) -> KycFacts:
         "kyc_level": reader.code("kycLevel"),
         "kyc_platform": reader.text("kycPlatform"),
         "country": reader.text("country"),
-        "id_doc_type": reader.code("idDocType"),
-        "merchant_no": reader.code("merchantNo"),
-        "sub_merchant_no": reader.code("subMerchantNo"),
+        "id_doc_type": reader.long_code("idDocType"),
+        "merchant_no": reader.long_code("merchantNo"),
+        "sub_merchant_no": reader.long_code("subMerchantNo"),
         "email_pseudonym": pseudonym("email"),
         "number_pseudonym": pseudonym("number"),
         "user_num_pseudonym": pseudonym("userNum"),
     }
     reasons = fail_reasons(body.get("kycFailJson"), reader, _personal_words(body))
+    unknown_fields = reader.unknown_fields(DOCUMENT)
     return KycFacts(
         type=RESULT,
         status=STATUSES.get(status, status) if status is not None else None,
         fail_reasons=reasons,
         null_fields=reader.null_fields(DOCUMENT),
-        unknown_fields=reader.unknown_fields(DOCUMENT),
+        unknown_fields=unknown_fields,
         violations=tuple(reader.violations),
         **facts,
     )
@@ -152,41 +160,62 @@ def remark_tokens(body: JsonObject) -> tuple[str, ...]:
     return find_case_tokens(remark[:_MAX_REMARK]) if isinstance(remark, str) else ()
 
 
-def _personal_words(body: JsonObject) -> frozenset[str]:
-    """All words of the body's personal fields, in lower case."""
-    texts = (str(body[name]).lower() for name in PERSONAL if body.get(name) is not None)
-    return frozenset(word for text in texts for word in (text, *_WORD.findall(text)))
+def _personal_words(body: JsonObject) -> frozenset[str] | None:
+    """All words of the body's personal fields, in lower case; None when one is too long to be looked through."""
+    words: set[str] = set()
+    for name in PERSONAL:
+        value = body.get(name)
+        if value is None:
+            continue
+        if isinstance(value, list | dict) and len(msgspec.json.encode(value)) > _MAX_PERSONAL_LENGTH:
+            return None
+        text = value if isinstance(value, str) else str(value)
+        if len(text) > _MAX_PERSONAL_LENGTH:
+            return None
+        text = text.lower()
+        words.update((text, *_WORD.findall(text)))
+    return frozenset(words)
 
 
-def fail_reasons(value: Json, reader: FieldReader, personal: frozenset[str] = frozenset()) -> tuple[str, ...]:
+def fail_reasons(value: Json, reader: FieldReader, personal: frozenset[str] | None = frozenset()) -> tuple[str, ...]:
     """Code-like reasons of `kycFailJson`, at most 32; what may name a person counts as `other`.
 
-    That is free text, anything that is a word of a personal field of the same body (`personal`), and long numbers.
+    That is free text, anything that is a word of a personal field of the same body (`personal`; None: every text), and long
+    numbers.
 
     The field is JSON in a string, may be cut off at 512 characters, and has no documented shape: texts of a list, and values
-    of keys such as `code` and `reason`, are taken as reasons.
+    of keys such as `code` and `reason`, are taken as reasons. Of more values than `_MAX_NODES` the others are not looked at.
     """
     content: Json = value
     if isinstance(value, str):
         if not value.strip():
             return ()
         try:
-            content = msgspec.json.decode(value.encode())
+            content = msgspec.json.decode(value.encode()) if len(value) <= _MAX_FAIL_JSON else OTHER_REASON
         except (msgspec.DecodeError, RecursionError, ValueError):
             reader.note("invalid", "kycFailJson")
             return (OTHER_REASON,)
     found: dict[str, None] = {}
-    pending: list[tuple[Json, bool]] = [(content, isinstance(content, str))]
-    while pending and len(found) < _MAX_REASONS:
-        node, is_reason = pending.pop(0)
-        if isinstance(node, list):
-            pending += [(item, is_reason or isinstance(item, str)) for item in node]
-        elif isinstance(node, dict):
-            pending += [(item, key in _REASON_KEYS) for key, item in node.items()]
+    pending: deque[tuple[Json, bool]] = deque([(content, isinstance(content, str))])
+    room = _MAX_NODES
+    while pending and len(found) <= _MAX_REASONS:
+        node, is_reason = pending.popleft()
+        if isinstance(node, list | dict):
+            inner = (
+                ((item, is_reason or isinstance(item, str)) for item in node)
+                if isinstance(node, list)
+                else ((item, key in _REASON_KEYS) for key, item in node.items())
+            )
+            pending.extend(islice(inner, room))
+            if len(node) > room:
+                reader.note("too_many", "kycFailJson")
+            room = max(0, room - len(node))
         elif is_reason and node is not None and not isinstance(node, bool) and node != "":
             text = str(node)
-            found[text if _is_code(text, personal) else OTHER_REASON] = None
-    return tuple(found)
+            found[text if personal is not None and _is_code(text, personal) else OTHER_REASON] = None
+    if len(found) > _MAX_REASONS:
+        reader.note("too_many", "kycFailJson")
+    return tuple(islice(found, _MAX_REASONS))
 
 
 def _is_code(text: str, personal: frozenset[str]) -> bool:
