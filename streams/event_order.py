@@ -1,7 +1,7 @@
 """The order in which a case's events count: by receipt, then by what they say, then by id. Pure.
 
-Several events can have one receipt: the link that a callback's token makes has the callback's. An id is a hash, so an order by id
-would let chance decide when a case closed. docs/explanation/cases.md argues the order of kinds.
+Several events can have one receipt: the link that a callback's token makes has the callback's. An id is a hash, so an order by
+id would let chance decide when a case closed. docs/explanation/cases.md argues the order of kinds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _at = attrgetter("at")
 
 
 def in_order(facts: Iterable[Fact]) -> list[Fact]:
-    """The events in the order in which they count. Events that differ only in their ids may stand in any order to each other."""
+    """The events in the order in which they count. Those that differ only in their ids may stand in any order."""
     ordered = sorted(facts, key=_at)
     if any(before.at == after.at for before, after in pairwise(ordered)):
         ordered.sort(key=_key)

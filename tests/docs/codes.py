@@ -50,8 +50,8 @@ VIOLATIONS = {
     "missing": "a required field is absent or null",
     "type": "a value of another type than documented; it is left out of the event where it cannot be read",
     "too_long": (
-        "a value longer than documented, or than an event holds: beyond 512 characters (128 bytes of `type`, `status`, `kycType`, "
-        "`kycLevel`, `kycStatus`, 64 bytes of a service) it is its beginning, `…` and a digest of the whole"
+        "a value longer than documented, or than an event holds: beyond 512 characters (128 bytes of `type`, `status`, "
+        "`kycType`, `kycLevel`, `kycStatus`, 64 bytes of a service) it is its beginning, `…` and a digest of the whole"
     ),
     "too_many": (
         "`services` with more than 8 names that the document does not list, more than 50 unknown fields (`unknown_fields`), or "
@@ -59,7 +59,7 @@ VIOLATIONS = {
     ),
     "unknown": "a value that the document does not list (`type`, `status`, `services`, `kycStatus`); it is kept",
     "invalid": (
-        "`kycFailJson` that is not JSON, a `link` of another case, a `case_token` or `remark` token that none of our keys made, "
-        "or a service named `(all)`, as the views name totals: it gets a pair of parentheses more"
+        "`kycFailJson` that is not JSON, a `link` of another case, a `case_token` or `remark` token that none of our keys "
+        "made, or a service named `(all)`, as the views name totals: it gets a pair of parentheses more"
     ),
 }
