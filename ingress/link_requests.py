@@ -181,11 +181,13 @@ def read_link_request(body: bytes) -> LinkRequest:
         InvalidLinkError: It is no registration; all that is wrong is named, nothing of what was sent is told.
     """
     try:
-        content = read_body(body)
+        content, unreadable = read_body(body)
     except UnreadableBodyError as error:
         if error.reason == NOT_JSON:
             raise NotJsonError from None
         raise InvalidLinkError((FieldError("#", "must be a JSON object"),)) from None
+    if unreadable:  # the sender is told, and waits for it: nothing is lost by asking for better
+        raise NotJsonError
     errors = _errors(content)
     if errors:
         raise InvalidLinkError(errors)

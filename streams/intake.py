@@ -13,7 +13,8 @@ import msgspec
 
 from kybstream.ids import derived_id, to_micros
 from schemas.providers import kyb, kyc
-from schemas.providers.body import NO_ENTITY, JsonObject, UnreadableBodyError, canonical_digest, read_body
+from schemas.providers.body import NO_ENTITY, JsonObject, Reading, UnreadableBodyError, canonical_digest, read_body
+from schemas.providers.fields import MAX_FIELD_NAME_LENGTH, MAX_NAMED_UNKNOWN
 from schemas.providers.identity import identify
 from schemas.records import CaseEvent, Delivery, Event, Record, WebhookDelivery
 from schemas.topics import entity_key
@@ -27,6 +28,8 @@ from streams.policy import TenantPolicy
 
 ENCRYPTED = "encrypted"
 ENTITY_MISMATCH = "entity_mismatch"
+_KEYED_BY_ANOTHER = "the ingress keyed it by another entity: check tenants.pseudonym_key"
+_KEYLESS = "the ingress found no entity in it: is it of an older version? dlq replay --rekey gives it the right key"
 
 _encoder = msgspec.msgpack.Encoder()
 _aside_decoder = msgspec.msgpack.Decoder(list[Occurrence])
@@ -63,7 +66,7 @@ def intake(
     Raises:
         QuarantineError: The body cannot be read or names no entity; the state stays as it was.
     """
-    body, entity = _read(delivery, policy)
+    (body, unreadable), entity = _read(delivery, policy)
     is_kyb = delivery.source_kind == "kyb-service"
     facts = kyb.read_kyb(body, delivery.received_at) if is_kyb else kyc.read_kyc(body, policy.pseudonymiser)
     fingerprint = _fingerprint(delivery.tenant, entity, facts, body)
@@ -72,6 +75,8 @@ def intake(
 
     tokens = NO_TOKENS if is_kyb else _tokens(delivery, body, policy)
     violations = facts.violations + tuple([f"invalid:{place}" for place in tokens.invalid])
+    if unreadable:
+        violations += tuple(f"unreadable:{name[:MAX_FIELD_NAME_LENGTH]}" for name in unreadable[:MAX_NAMED_UNKNOWN])
     outputs: list[Record] = []
 
     _take_from_aside(state, fingerprint, now, aside)
@@ -137,24 +142,24 @@ def read_aside(value: bytes) -> list[Occurrence]:
     return _aside_decoder.decode(value)
 
 
-def _read(delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[JsonObject, str]:
+def _read(delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[Reading, str]:
     """The body, and the entity it is about."""
     if delivery.body_key_id is not None:
         raise QuarantineError(ENCRYPTED, "the body must be decrypted before it is judged")
     try:
-        body = read_body(delivery.body)
+        reading = read_body(delivery.body)
     except UnreadableBodyError as error:
         raise QuarantineError(error.reason, error.detail) from None
     identity = identify(
-        "kyb-service" if delivery.source_kind == "kyb-service" else "kyc-registration", body, policy.pseudonymiser
+        "kyb-service" if delivery.source_kind == "kyb-service" else "kyc-registration", reading.content, policy.pseudonymiser
     )
     if identity is None:
         name = "service_id" if delivery.source_kind == "kyb-service" else "userNo"
         raise QuarantineError(NO_ENTITY, f"the body has no usable {name}")
     if delivery.entity_key != entity_key(delivery.tenant, identity.entity):
-        # The record lies in the partition of another key: ingress and worker have different pseudonym keys.
-        raise QuarantineError(ENTITY_MISMATCH, "the ingress keyed it by another entity: check tenants.pseudonym_key")
-    return body, identity.entity
+        # The record lies in the partition of another key: ingress and worker have different keys, or versions.
+        raise QuarantineError(ENTITY_MISMATCH, _KEYLESS if delivery.entity_key is None else _KEYED_BY_ANOTHER)
+    return reading, identity.entity
 
 
 def _tokens(delivery: WebhookDelivery, body: JsonObject, policy: TenantPolicy) -> Tokens:

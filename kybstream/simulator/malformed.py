@@ -50,10 +50,6 @@ def _in_a_list(body: Body) -> bytes:
     return b"[" + encode(body) + b"]"
 
 
-def _not_utf8(body: Body) -> bytes:
-    return encode(body).replace(b"Test", b"T\xe9st")
-
-
 def _without(field: str) -> Callable[[Body], bytes]:
     def spoil(body: Body) -> bytes:
         return encode({name: value for name, value in body.items() if name != field})
@@ -70,7 +66,6 @@ MALFORMATIONS: tuple[Malformation, ...] = (
     Malformation(name="truncated_json", source_kind="kyc-registration", spoil=_truncated),
     Malformation(name="empty_body", source_kind="kyc-registration", spoil=_empty),
     Malformation(name="not_an_object", source_kind="kyc-registration", spoil=_in_a_list),
-    Malformation(name="not_utf8", source_kind="kyc-registration", spoil=_not_utf8),
     Malformation(name="missing_user_no", source_kind="kyc-registration", spoil=_without("userNo")),
 )
 """Every malformed body the simulation knows."""

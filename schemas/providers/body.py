@@ -1,12 +1,14 @@
-"""A webhook's body as JSON: read leniently, never repaired, and never a crash."""
+"""A webhook's body as JSON: read leniently, its structure never repaired, and never a crash."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, TypeAlias
 
 import msgspec
+
+from schemas.providers.mending import REPLACEMENT, REPLACEMENT_BYTES, mend
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = Mapping[str, Json]
@@ -33,18 +35,79 @@ class UnreadableBodyError(ValueError):
         self.detail = detail
 
 
+class Reading(NamedTuple):
+    """What a body says.
+
+    Attributes:
+        content: The JSON object.
+        unreadable: Top-level fields that hold, somewhere, a text or number that cannot be read, in the body's order.
+    """
+
+    content: dict[str, Json]
+    unreadable: tuple[str, ...] = ()
+
+
+IDS = ("service_id", "userNo", "merchantNo", "subMerchantNo")
+"""Fields that say what a body is about: of these, different texts stay different even where they cannot be read."""
+
 _TOO_DEEP = "nested too deeply"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _decoder = msgspec.json.Decoder(dict[str, object])
+_raw_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def read_body(body: bytes) -> dict[str, Json]:
-    """The JSON object that the body is. A UTF-8 byte order mark is allowed; the last of equal keys counts.
+def read_body(body: bytes) -> Reading:
+    r"""The JSON object that the body is. A UTF-8 byte order mark is allowed; the last of equal keys counts.
+
+    What cannot be read within a text (half of a surrogate pair, bytes that are no UTF-8, control characters, a broken escape)
+    becomes U+FFFD. A number that no number type holds (1e999, NaN, Infinity, more than 4300 digits) becomes null. In the fields
+    of `IDS` it becomes an escape such as `\ud83d` instead: two ids that differ must not become one. An id of which nothing can
+    be read is null.
 
     Raises:
-        UnreadableBodyError: It is not UTF-8, not JSON, too deeply nested, or not an object.
+        UnreadableBodyError: It is not JSON, too deeply nested, or not an object.
     """
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     try:
-        content = _decoder.decode(body.removeprefix(b"\xef\xbb\xbf"))
+        content = _decoded(body)
+    except UnreadableBodyError as error:
+        if error.reason != NOT_JSON or error.detail == _TOO_DEEP:
+            raise
+        return _read_mended(body, error)
+    return Reading(content)
+
+
+def _read_mended(body: bytes, error: UnreadableBodyError) -> Reading:
+    mended = mend(body)
+    if mended is None or mended.body == body:
+        raise error
+    try:
+        content = _decoded(mended.body)
+    except UnreadableBodyError as still:
+        # Positions are those of the body as it came.
+        raise (error if still.reason == NOT_JSON else still) from None
+    raw = _raw_decoder.decode(mended.marked)
+    unreadable = tuple(name for name, value in raw.items() if REPLACEMENT in name or REPLACEMENT_BYTES in bytes(value))
+    if not set(IDS).isdisjoint(unreadable):
+        content |= _ids(body, content, unreadable)
+    return Reading(content, unreadable)
+
+
+def _ids(body: bytes, content: JsonObject, unreadable: Collection[str]) -> dict[str, Json]:
+    """The ids among the unreadable fields, as `read_body` promises; an id of which nothing can be read is null."""
+    distinct = mend(body, distinct=True)
+    told_apart = {} if distinct is None else _decoded(distinct.body)
+    ids: dict[str, Json] = {}
+    for name in IDS:
+        if name in unreadable:
+            legible = str(content[name]).replace(REPLACEMENT, "").strip()
+            ids[name] = told_apart.get(name) if legible else None
+    return ids
+
+
+def _decoded(body: bytes) -> dict[str, Json]:
+    try:
+        content = _decoder.decode(body)
     except msgspec.ValidationError as error:
         if str(error).startswith("Expected `object`"):
             raise UnreadableBodyError(NOT_AN_OBJECT, "the top level is not a JSON object") from None

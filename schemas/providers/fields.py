@@ -78,7 +78,7 @@ class FieldReader:
 
     Attributes:
         violations: `<rule>:<field>`, in the order they were found; rules are missing, type, too_long, too_many, unknown and
-            invalid.
+            invalid; the intake adds unreadable.
     """
 
     body: JsonObject

@@ -43,6 +43,6 @@ def identify(kind: SourceKind, body: JsonObject, pseudonymiser: Pseudonymiser) -
 def identify_bytes(kind: SourceKind, body: bytes, pseudonymiser: Pseudonymiser) -> Identity | None:
     """As `identify`, of a body as it came in; None also when it cannot be read."""
     try:
-        return identify(kind, read_body(body), pseudonymiser)
+        return identify(kind, read_body(body).content, pseudonymiser)
     except UnreadableBodyError:
         return None

@@ -8,7 +8,7 @@ CREATE OR REPLACE VIEW ${database}.data_quality
     tenant LowCardinality(String) COMMENT 'Owner of the source.',
     source LowCardinality(String) COMMENT 'Name of the source.',
     type LowCardinality(String) COMMENT 'The KYB type, or kyc_result.',
-    rule LowCardinality(String) COMMENT 'missing, type, too_long, unknown, invalid (see topics.md, Violations) or undocumented.',
+    rule LowCardinality(String) COMMENT 'missing, type, too_long, unknown, unreadable, invalid (see topics.md, Violations) or undocumented.',
     field String COMMENT 'Name of the field.',
     violations UInt64 COMMENT 'Events that break this rule at this field.',
     events UInt64 COMMENT 'All events of this day, tenant, source and type.',

@@ -6,7 +6,7 @@ from schemas.providers import body, kyb
 from streams import flood, fold, folding, intake, linking, processing
 
 DEAD_LETTER_REASONS = {
-    body.NOT_JSON: "stage intake: the body is not UTF-8, not JSON, nested too deeply, or cut off",
+    body.NOT_JSON: "stage intake: the body is not JSON, nested too deeply, or cut off; a value that cannot be read is replaced",
     body.NOT_AN_OBJECT: "stage intake: the body is JSON, but not an object",
     body.NO_ENTITY: "stage intake: the body names no usable `service_id` (KYB) or `userNo` (KYC)",
     processing.UNDECRYPTABLE: "stage intake: the encrypted body, its data key or its delivery was changed",
@@ -57,6 +57,7 @@ VIOLATIONS = {
         "`services` with more than 8 names that the document does not list, more than 50 unknown fields (`unknown_fields`), or "
         "more values in `kycFailJson` than are looked at (1,000) or told (32): the first count"
     ),
+    "unreadable": "a text or number in it cannot be read: U+FFFD or null took its place, in an id an escape such as `\\ud83d`",
     "unknown": "a value that the document does not list (`type`, `status`, `services`, `kycStatus`); it is kept",
     "invalid": (
         "`kycFailJson` that is not JSON, a `link` of another case, a `case_token` or `remark` token that none of our keys "

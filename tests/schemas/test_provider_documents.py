@@ -162,7 +162,7 @@ def repaired(name: str) -> bytes:
 @pytest.mark.parametrize("name", KYB)
 def test_a_published_kyb_payload_says_exactly_this(name: str) -> None:
     """Every field we keep, the violations, and nothing of search, description, url_token and link."""
-    facts = msgspec.structs.asdict(read_kyb(read_body(repaired(f"kyb/{name}")), RECEIVED))
+    facts = msgspec.structs.asdict(read_kyb(read_body(repaired(f"kyb/{name}")).content, RECEIVED))
     assert {key: value for key, value in facts.items() if value not in (None, ())} == KYB[name]
 
 
@@ -191,7 +191,7 @@ def test_the_door_and_the_intake_name_the_same_kyb_entity(name: str) -> None:
 def test_a_link_that_names_another_service_is_an_anomaly_of_the_case() -> None:
     """The body wins; both are kept, and the difference is flagged."""
     same, other = (
-        read_kyb(read_body(published(f"kyb/{name}")), RECEIVED)
+        read_kyb(read_body(published(f"kyb/{name}")).content, RECEIVED)
         for name in ("02_business_information_service_resolved", "03_kyb_check_service_resolved")
     )
     assert (same.anomalies, other.anomalies) == ((), ("link_service_id_mismatch",))
@@ -199,7 +199,7 @@ def test_a_link_that_names_another_service_is_an_anomaly_of_the_case() -> None:
 
 def test_the_published_kyc_callback_says_exactly_this() -> None:
     """Codes and numbers of merchants in clear, persons as pseudonyms, and the seven violations of the page's own example."""
-    facts = read_kyc(read_body(published("kyc/registration_callback")), PSEUDONYMISER)
+    facts = read_kyc(read_body(published("kyc/registration_callback")).content, PSEUDONYMISER)
     assert {key: value for key, value in msgspec.structs.asdict(facts).items() if value not in (None, ())} == {
         "type": "kyc_result",
         "status": "success",
@@ -234,7 +234,7 @@ def test_the_kyc_document_has_29_fields_and_three_undocumented_ones() -> None:
 
 def test_a_kyc_subject_is_merchant_and_sub_merchant_and_user() -> None:
     """A user number alone identifies nobody; missing merchants count as empty, and numbers as their text."""
-    body = read_body(published("kyc/registration_callback"))
+    body = read_body(published("kyc/registration_callback")).content
     whole = identify("kyc-registration", body, PSEUDONYMISER)
     expected = PSEUDONYMISER.subject("TEST000001", "MER10123012", "3db9dbe7ecd542b98f1728e4617db96f")
     assert whole == Identity(expected)

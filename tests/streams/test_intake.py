@@ -177,3 +177,38 @@ def test_nesting_is_judged_alike_wherever_it_is_read(depth: int) -> None:
     door = Door()
     told = run_intake([door.record(door.delivery(raw))])
     assert [delivery.reason for delivery in told.deliveries] == [None if depth < 100 else "not_json"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("firstName", rb'"ABC\ud83d"'),
+        ("firstName", b'"M\xfcller"'),
+        ("address", b'"two\nlines"'),
+        ("score", b"1e999"),
+        ("kycFailJson", rb'"[\"FORGERY\ud83d"'),
+        ("merchantNo", b"NaN"),
+        ("remark", rb'{"a": ["\ude00"]}'),
+    ],
+)
+def test_a_result_with_an_unreadable_value_reaches_its_case(field: str, value: bytes) -> None:
+    """A permanent rejection may never come again: it counts, with a violation that names the field, and its bytes stay."""
+    door = Door()
+    raw = msgspec.json.encode(kyc_body(kycStatus=2, **{field: "MARK"})).replace(b'"MARK"', value)
+    delivery = door.delivery(raw, case_token=make_case_token(SERVICE_ID, TOKEN_KEY))
+    told = run_intake([door.record(delivery)])
+    assert (told.dead_letters, delivery.body) == ([], raw)
+    (event,) = told.events
+    assert (event.status, event.case_id) == ("permanent_rejection", SERVICE_ID)
+    assert f"unreadable:{field}" in event.violations
+    assert "unreadable" not in str([each for each in event.violations if field not in each])
+    assert told.deliveries[0].violations == event.violations
+    assert [case.kyc_status for case in told.cases().values()] == ["permanent_rejection"]
+
+
+def test_an_entity_that_the_ingress_could_not_read_says_what_to_do() -> None:
+    """As after an upgrade of the worker before the ingress: quarantined with the way out, and right under its right key."""
+    door = Door()
+    raw = msgspec.json.encode(kyb_body())
+    told = run_intake([door.record(door.delivery(raw, entity_key=None))])
+    assert "--rekey" in (told.dead_letters[0].detail or "")

@@ -46,7 +46,7 @@ def _form(body: dict[str, Json]) -> tuple[str, ...]:
 
 def _well_formed(a_plan: Plan, source_kind: str) -> list[tuple[PlannedDelivery, dict[str, Json]]]:
     return [
-        (step, read_body(step.body))
+        (step, read_body(step.body).content)
         for step in a_plan.deliveries
         if step.source_kind == source_kind and step.verdict != "quarantined"
     ]
@@ -109,7 +109,7 @@ def test_kyb_bodies_have_exactly_the_documented_fields_in_their_order(default_pl
 
 def test_kyc_bodies_have_the_fields_of_the_example_or_all_documented_ones(default_plan: Plan) -> None:
     """22 documented and three undocumented fields as in the example, or 29 and three."""
-    example = list(read_body((FIXTURES / "kyc" / "registration_callback.json").read_bytes()))
+    example = list(read_body((FIXTURES / "kyc" / "registration_callback.json").read_bytes()).content)
     bodies = [body for _, body in _well_formed(default_plan, "kyc-registration")]
     assert {len(body) for body in bodies} == {25, 32}
     assert all(list(body)[:25] == example for body in bodies)
@@ -126,7 +126,7 @@ def test_one_delivery_of_an_event_is_new_and_the_others_repeat_it(default_plan: 
         assert Counter(copy.verdict for copy in copies)["new"] == 1
         assert copies[0].verdict == "new"
         assert [copy.attempt for copy in copies] == list(range(1, len(copies) + 1))
-        bodies = [read_body(copy.body) for copy in copies]
+        bodies = [read_body(copy.body).content for copy in copies]
         assert len({identify(copies[0].source_kind, body, config.pseudonymiser) for body in bodies}) == 1
         assert len({copy.case_token for copy in copies}) == 1
         (fingerprint,) = {canonical_digest(body) for body in bodies}
@@ -138,7 +138,7 @@ def test_quarantined_bodies_name_no_entity_and_all_others_do(default_plan: Plan,
     """The expectation agrees with what the receiver reads of a body."""
     for step in default_plan.deliveries:
         try:
-            identity = identify(step.source_kind, read_body(step.body), config.pseudonymiser)
+            identity = identify(step.source_kind, read_body(step.body).content, config.pseudonymiser)
         except UnreadableBodyError:
             identity = None
         assert (identity is None) == (step.verdict == "quarantined"), step.fault
@@ -149,7 +149,7 @@ def test_the_published_mistake_is_sent_as_published(default_plan: Plan) -> None:
     bodies = [step.body for step in default_plan.deliveries if step.fault == "invalid_document_payload"]
     assert bodies
     for body in bodies:
-        repaired = read_body(body.replace(b'\n"uid"', b',\n"uid"'))
+        repaired = read_body(body.replace(b'\n"uid"', b',\n"uid"')).content
         assert repaired["type"] == "document_purchase_request"
 
 

@@ -17,7 +17,7 @@ KYB = sorted((FIXTURES / "kyb").glob("*.json"))
 @pytest.mark.parametrize("path", [path for path in KYB if path.name != INVALID], ids=lambda path: path.stem)
 def test_the_published_kyb_payloads_are_readable_and_name_their_case(path: Path) -> None:
     """Eight of the nine payloads parse as they are published."""
-    assert identify("kyb-service", read_body(path.read_bytes()), Pseudonymiser(b"a pseudonym key")) is not None
+    assert identify("kyb-service", read_body(path.read_bytes()).content, Pseudonymiser(b"a pseudonym key")) is not None
 
 
 def test_there_are_nine_kyb_payloads() -> None:
@@ -34,6 +34,6 @@ def test_the_document_purchase_example_is_invalid_and_stays_so() -> None:
 
 def test_the_published_kyc_callback_is_readable_and_synthetic() -> None:
     """It parses, names a subject, and its id number can be nobody's."""
-    body = read_body((FIXTURES / "kyc" / "registration_callback.json").read_bytes())
+    body = read_body((FIXTURES / "kyc" / "registration_callback.json").read_bytes()).content
     assert identify("kyc-registration", body, Pseudonymiser(b"a pseudonym key")) is not None
     assert not id_number_is_valid(str(body["number"]))

@@ -1,0 +1,98 @@
+"""Making a body readable whose structure is sound and of which some values are not.
+
+What stands between the quotes of a text never makes a body unreadable, and neither does a number that no number type holds:
+U+FFFD and null take their places. The structure (brackets, commas, quotes, names without quotes) is never repaired.
+
+This runs only where the plain reading failed. All of it is linear, and nearly all of it runs in C: a body of 1 MiB takes less
+than 50 ms (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import re
+from math import isfinite
+from typing import NamedTuple
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT_BYTES = REPLACEMENT.encode()
+
+MAX_UNREADABLE = 10_000
+"""Unreadable characters, and unreadable numbers, of one body. One with more is noise, and stays unreadable."""
+MAX_QUOTES = 200_000
+"""Quotes of a body that is mended: each pair costs an object while the texts are taken apart from the rest."""
+
+MAX_DIGITS = 4300
+"""Of a whole number: what the plain reading takes, too."""
+
+_HEX = rb"[0-9a-fA-F]{2}"
+_HIGH = rb"\\u[dD][89abAB]" + _HEX
+_LOW = rb"\\u[dD][c-fC-F]" + _HEX
+_BAD_ESCAPE = re.compile(
+    # Half of a surrogate pair: a high one without a low one behind it, or a low one without a high one before it.
+    rb"\\(u[dD](?:[89abAB]%(hex)s(?!%(low)s)|[c-fC-F]%(hex)s(?<!%(high)s%(low)s))"
+    # Or a backslash that begins no escape, as where a text was cut within one.
+    rb"|(?![bfnrt/]|u%(hex)s%(hex)s))" % {b"hex": _HEX, b"high": _HIGH, b"low": _LOW}
+)
+# A number's first character comes first in the pattern: that is what makes it fast.
+_ODD_NUMBER = re.compile(
+    rb"[-\dNI](?<![\w.+-].)(?:aN|nfinity|NaN|Infinity|\d{308,}+[\d.eE+-]*+|\d*+(?:\.\d++)?[eE]\+?\d{3,}+)(?![\w.+-])"
+)
+_SYNTAX = re.compile(rb"-?(?:NaN|Infinity|(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?)")
+_CONTROL = re.compile(rb"[\x00-\x1f]")
+
+# Bytes that UTF-8 never has, as marks while a body is taken apart.
+_BACKSLASH, _QUOTE, _CONTROL_MARK, _NUMBER = b"\xff\xff", b"\xfe\xfe", b"\xfd", b"\xfc"
+_MARK_CONTROLS = bytes(_CONTROL_MARK[0] if code < ord(" ") else code for code in range(256))
+
+
+class Mended(NamedTuple):
+    """A body after mending.
+
+    Attributes:
+        body: JSON, if the structure was.
+        marked: The same, with U+FFFD also in place of each number that is null in `body`.
+    """
+
+    body: bytes
+    marked: bytes
+
+
+def mend(body: bytes, *, distinct: bool = False) -> Mended | None:
+    r"""The body with U+FFFD and null in place of what cannot be read; None when there is too much of it.
+
+    Args:
+        body: Without a byte order mark.
+        distinct: Whether to write what cannot be read as an escape (`\ud83d`, `\xff`) instead of U+FFFD, so that texts which
+            differ stay different.
+    """
+    text = body.decode("utf-8", "backslashreplace" if distinct else "replace").encode()
+    # Now each backslash that is left begins an escape, and each quote that is left begins or ends a text.
+    text = text.replace(rb"\\", _BACKSLASH).replace(rb"\"", _QUOTE)
+    text, escapes = _BAD_ESCAPE.subn(_BACKSLASH + rb"\1" if distinct else REPLACEMENT_BYTES, text, count=MAX_UNREADABLE)
+    if escapes >= MAX_UNREADABLE or text.count(b'"') > MAX_QUOTES:
+        return None
+    parts = text.split(b'"')
+    outside = _ODD_NUMBER.sub(_number, b'"'.join(parts[0::2]), count=MAX_UNREADABLE)
+    parts[0::2] = outside.split(b'"')
+    if len(parts) > 1:
+        inside = b'"'.join(parts[1::2])
+        inside = _CONTROL.sub(_escaped_control, inside) if distinct else inside.translate(_MARK_CONTROLS)
+        parts[1::2] = inside.split(b'"')
+    text = b'"'.join(parts).replace(_CONTROL_MARK, REPLACEMENT_BYTES)
+    text = text.replace(_BACKSLASH, rb"\\").replace(_QUOTE, rb"\"")
+    return Mended(text.replace(_NUMBER, b"null"), text.replace(_NUMBER, b'"' + REPLACEMENT_BYTES + b'"'))
+
+
+def _number(found: re.Match[bytes]) -> bytes:
+    text = found[0]
+    if _SYNTAX.fullmatch(text) is None:
+        return text  # no number of JSON's: it stays, and the body is not JSON
+    if text.lstrip(b"-").isdigit():
+        return text if len(text) <= MAX_DIGITS else _NUMBER
+    if len(text) > MAX_DIGITS:
+        return _NUMBER
+    return text if isfinite(float(text)) else _NUMBER
+
+
+def _escaped_control(found: re.Match[bytes]) -> bytes:
+    return _BACKSLASH + b"x%02x" % found[0][0]
