@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from kybstream.outages import FILTER
+
 _NOISY = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access", "urllib3", "clickhouse_connect")
 
 
@@ -45,6 +47,8 @@ def configure_logging(*, debug: bool = False, events: bool = True, console: bool
             ],
         )
     )
+    if not debug:
+        handler.addFilter(FILTER)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if debug else logging.INFO if events else logging.WARNING)

@@ -19,6 +19,7 @@ from faust.auth import SASLCredentials
 from kybstream.encryption import body_decryptor
 from kybstream.errors import ConfigurationError, KybStreamError, RunError
 from kybstream.kafka import client_options, require_topics
+from kybstream.kafka_outages import telling_kafka_outages
 from kybstream.settings import KafkaSettings, Settings
 from schemas.cloudevents import cloud_event_headers
 from schemas.codec import encode
@@ -131,10 +132,11 @@ async def run_worker(
     """
     if not settings.tenants:
         raise ConfigurationError("no [[tenants]] are configured", hint="kyb-stream.example.toml shows one.")
-    await require_topics(settings.kafka, every_topic(settings))
+    topics = every_topic(settings)
+    await require_topics(settings.kafka, topics)
     metrics = WorkerMetrics()
     app, cases = build_app(settings, metrics, clock)
-    async with monitored(app, metrics, settings.worker, leave):
+    async with telling_kafka_outages(settings.kafka, topics), monitored(app, metrics, settings.worker, leave):
         timer = asyncio.create_task(_expire(app, cases, settings, clock, ready))
         timer.add_done_callback(lambda done: _crash_with(app, done))
         try:
@@ -160,7 +162,7 @@ async def _expire(app: BatchApp, cases: BatchTable, settings: Settings, clock: C
             await _expire_once(app, cases, topic, clock())
         except (KafkaError, KybStreamError, OSError, TimeoutError) as error:
             # A broker that does not answer now will at the next turn; the deadline does not run away.
-            log.warning("expiry_scan_failed", error=type(error).__name__)
+            log.warning("expiry_scan_failed", error=type(error).__name__, outage="kafka")
         await asyncio.sleep(settings.worker.timer_seconds)
 
 

@@ -11,6 +11,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from kybstream.errors import KybStreamError
+from streams.batching.errors import StateUnavailableError
 from streams.batching.observing import Measured
 from streams.batching.records import BatchResult, Output, Process, Record
 from streams.batching.steps import run_batch
@@ -146,7 +147,9 @@ class BatchAgent:
             except Exception as error:
                 if not _retriable(error):
                     raise
-                log.warning("batch_tried_again", error=type(error).__name__, reason=str(error), seconds=pause, **where)
+                outage = "disk" if isinstance(error, StateUnavailableError) else "kafka"
+                failure = {"error": type(error).__name__, "reason": str(error), "seconds": pause, "outage": outage}
+                log.warning("batch_tried_again", **failure, **where)
                 self._app.observer.batch_retried(self._name)
             else:
                 return

@@ -115,4 +115,4 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
                 return count, await producer.send_batch(builder, topic, partition=partition)
             except KafkaTimeoutError:
                 # The batch before it is still waiting for the broker; this one was not taken, so asking again is safe.
-                log.warning("waiting_for_broker", topic=topic, partition=partition)
+                log.warning("waiting_for_broker", topic=topic, partition=partition, outage="kafka")
