@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ingress.signatures.compare import any_equal, from_base64, from_hex
+from ingress.signatures.listed import MAX_SIGNATURES, header_lines, listed
 from ingress.signatures.options import Options
 from ingress.signatures.verifier import SignedRequest, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class BodyHmac:
-    """`<prefix><hex or base64 of HMAC(secret, body)>` in one header."""
+    """`<prefix><hex or base64 of HMAC(secret, body)>` in one header; any of several (`ingress.signatures.listed`) is enough."""
 
     secrets: tuple[bytes, ...] = field(repr=False)
     header: str
@@ -24,16 +25,14 @@ class BodyHmac:
     def verify(self, request: SignedRequest, now: datetime) -> Verdict:
         """The scheme has no timestamp: a captured request stays valid, and the deduplication must catch it."""
         del now
-        text = request.headers.get(self.header)
-        if text is None:
+        lines = header_lines(request.headers, self.header)
+        if not lines:
             return Verdict.MISSING_HEADER
-        if not text.startswith(self.prefix):
+        read = from_hex if self.encoding == "hex" else from_base64
+        given = [signature for text in listed(lines, self.prefix) if (signature := read(text))]
+        if not 0 < len(given) <= MAX_SIGNATURES:
             return Verdict.MALFORMED
-        text = text.removeprefix(self.prefix)
-        given = from_hex(text) if self.encoding == "hex" else from_base64(text)
-        if given is None:
-            return Verdict.MALFORMED
-        return any_equal((hmac.digest(secret, request.body, self.hash) for secret in self.secrets), given)
+        return any_equal((hmac.digest(secret, request.body, self.hash) for secret in self.secrets), *given)
 
 
 def build(options: Options) -> BodyHmac:

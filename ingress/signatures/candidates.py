@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ingress.signatures.listed import listed
 from ingress.signatures.sorted_json import NotAnObjectError, Value, parse_object
+from ingress.signatures.timestamped_hmac import parts
 from ingress.signatures.verifier import SignedRequest
 
 OptionValue: TypeAlias = str | bool | tuple[str, ...]
@@ -46,7 +48,7 @@ class Hints:
 
 def body_hmac(hints: Hints) -> Iterator[Options]:
     """Each header that ends with something as long as a hash; what stands before it is the prefix."""
-    for name, value in _headers(hints):
+    for name, value in _headers(hints, first_of_several=True):
         for hash_name, encoding in itertools.product(_HASHES, ("hex", "base64")):
             size = hashlib.new(hash_name, usedforsecurity=False).digest_size
             text = value[-_length(size, encoding) :]
@@ -62,8 +64,7 @@ def timestamped_hmac(hints: Hints) -> Iterator[Options]:
     """Each header of `name=value` pairs, with each pair of a number and a hash in it."""
     defaults = {"separator": ",", "timestamp_field": "t", "signature_field": "v1", "joiner": "."}
     for (name, value), separator in itertools.product(_headers(hints), (",", ";")):
-        pairs = [part.strip().partition("=") for part in value.split(separator)]
-        fields = [(field, text) for field, _, text in pairs if _is_text(field)]
+        fields = [(field, text) for field, text in parts(value, separator) if _is_text(field) and separator in value]
         timestamps = dict.fromkeys(field for field, text in fields if _DIGITS.fullmatch(text))
         signatures = dict.fromkeys(field for field, text in fields if _decoded(text, "hex") == hashlib.sha256().digest_size)
         for timestamp, signature, joiner in itertools.product(timestamps, signatures, (".", ":")):
@@ -79,9 +80,11 @@ def standard_webhooks(hints: Hints) -> Iterator[Options]:
 
 
 def sha256_concat(hints: Hints) -> Iterator[Options]:
-    """Each header that is a SHA-256 in hex."""
-    for name in _of_form(hints, "hex", hashlib.sha256().digest_size):
-        yield _changed({"header": name}, {"header": "Signature"})
+    """Each header that is a SHA-256 in hex, of the hashed and of the plain secret."""
+    size = hashlib.sha256().digest_size
+    names = [name for name, value in _headers(hints, first_of_several=True) if _decoded(value, "hex") == size]
+    for name, hash_secret in itertools.product(names, (True, False)):
+        yield _changed({"header": name, "hash_secret": hash_secret}, {"header": "Signature", "hash_secret": True})
 
 
 def alchemy_raw(hints: Hints) -> Iterator[Options]:
@@ -171,12 +174,16 @@ def _same(name: str, value: OptionValue, default: OptionValue | None) -> bool:
     return value == default
 
 
-def _headers(hints: Hints) -> list[tuple[str, str]]:
-    """The first value of each header: what a scheme looks at."""
+def _headers(hints: Hints, *, first_of_several: bool = False) -> list[tuple[str, str]]:
+    """The first value of each header: what a scheme looks at. With `first_of_several` also the first that is listed in it."""
     first: dict[str, tuple[str, str]] = {}
     for name, value in hints.request.headers.items():
         first.setdefault(name.lower(), (str(name), value))
-    return list(first.values())
+    found = list(first.values())
+    if first_of_several:
+        for name, value in first.values():
+            found += [(name, one) for one in dict.fromkeys((value.partition(",")[0], *listed([value])[:1])) if one != value]
+    return found
 
 
 def _numbers(hints: Hints) -> list[str]:

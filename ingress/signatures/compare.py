@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from ingress.signatures.verifier import Verdict
 
 
-def any_equal(expected: Iterable[bytes], given: bytes) -> Verdict:
-    """VALID when one of the expected digests is the given one, else BAD_SIGNATURE."""
-    matches = [hmac.compare_digest(digest, given) for digest in expected]
+def any_equal(expected: Iterable[bytes], *given: bytes) -> Verdict:
+    """VALID when one of the expected digests is one of the given ones, else BAD_SIGNATURE."""
+    matches = [hmac.compare_digest(digest, signature) for digest in expected for signature in given]
     return Verdict.VALID if any(matches) else Verdict.BAD_SIGNATURE
 
 

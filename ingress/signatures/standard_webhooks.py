@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ingress.signatures.compare import any_equal, from_base64, sent_bytes
+from ingress.signatures.listed import MAX_SIGNATURES, header_lines
 from ingress.signatures.options import Options
 from ingress.signatures.timestamps import DEFAULT_TOLERANCE_SECONDS, timestamp_verdict
 from ingress.signatures.verifier import SignedRequest, Verdict
 
 _SECRET_PREFIX = b"whsec_"
 _VERSION = "v1"
-_MAX_SIGNATURES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +29,20 @@ class StandardWebhooks:
         """Signatures of other versions than v1 are passed over."""
         message_id = request.headers.get(self.header_prefix + "id")
         timestamp = request.headers.get(self.header_prefix + "timestamp")
-        listed = request.headers.get(self.header_prefix + "signature")
-        if message_id is None or timestamp is None or listed is None:
+        lines = header_lines(request.headers, self.header_prefix + "signature")
+        if message_id is None or timestamp is None or not lines:
             return Verdict.MISSING_HEADER
-        pairs = [item.partition(",") for item in listed.split()]
+        # A comma that follows a signature comes from a proxy that has joined two lines.
+        pairs = [item.rstrip(",").partition(",") for line in lines for item in line.split()]
         given = [digest for version, _, text in pairs if version == _VERSION and (digest := from_base64(text))]
-        if not 0 < len(given) <= _MAX_SIGNATURES:
+        if not 0 < len(given) <= MAX_SIGNATURES:
             return Verdict.MALFORMED
         verdict = timestamp_verdict(timestamp, now, self.tolerance_seconds)
         if not verdict.accepted:
             return verdict
         message = b".".join((sent_bytes(message_id), sent_bytes(timestamp), request.body))
         expected = [hmac.digest(secret, message, hashlib.sha256) for secret in self.secrets]
-        return max((any_equal(expected, signature) for signature in given), key=lambda each: each.accepted)
+        return any_equal(expected, *given)
 
     def message_id(self, request: SignedRequest) -> str:
         """The signed id, which the sender keeps over its retries; see `ingress.replays`."""

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 
 from ingress.signatures.compare import any_equal, from_hex, sent_bytes
+from ingress.signatures.listed import MAX_SIGNATURES, header_lines
 from ingress.signatures.options import Options
 from ingress.signatures.timestamps import DEFAULT_TOLERANCE_SECONDS, timestamp_verdict
 from ingress.signatures.verifier import SignedRequest, Verdict
 
-_MAX_SIGNATURES = 16
-"""Signatures of one header that are tried: a key rotation sends two or three."""
+MAX_TIMESTAMPS = 4
+"""Different timestamps of one request that are tried: each costs a hash of the body."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimestampedHmac:
-    """Hex HMAC-SHA256 of `<timestamp><joiner><body>`; during a key rotation the header holds several signatures."""
+    """Hex HMAC-SHA256 of `<timestamp><joiner><body>`.
+
+    During a key rotation there are several signatures for one timestamp (Stripe), or sets of a timestamp and a signature
+    (Persona). Any signature that fits any recent timestamp is enough: who knows the secret has signed both.
+    """
 
     secrets: tuple[bytes, ...] = field(repr=False)
     header: str
@@ -30,21 +37,30 @@ class TimestampedHmac:
 
     def verify(self, request: SignedRequest, now: datetime) -> Verdict:
         """The timestamp is part of what is signed, so a replay outside the tolerance is STALE_TIMESTAMP."""
-        text = request.headers.get(self.header)
-        if text is None:
+        lines = header_lines(request.headers, self.header)
+        if not lines:
             return Verdict.MISSING_HEADER
-        pairs = [part.strip().partition("=") for part in text.split(self.separator)]
-        timestamps = [value for name, _, value in pairs if name == self.timestamp_field]
-        signatures = [from_hex(value) for name, _, value in pairs if name == self.signature_field]
-        given = [signature for signature in signatures if signature]
-        if len(timestamps) != 1 or not 0 < len(given) <= _MAX_SIGNATURES:
+        pairs = [pair for line in lines for pair in parts(line, self.separator)]
+        names = [name for name, _ in pairs]
+        timestamps = list(dict.fromkeys(value for name, value in pairs if name == self.timestamp_field))
+        given = [digest for name, value in pairs if name == self.signature_field and (digest := from_hex(value))]
+        if not (0 < len(timestamps) <= MAX_TIMESTAMPS and 0 < len(given) <= MAX_SIGNATURES):
             return Verdict.MALFORMED
-        verdict = timestamp_verdict(timestamps[0], now, self.tolerance_seconds)
-        if not verdict.accepted:
-            return verdict
-        message = sent_bytes(timestamps[0]) + self.joiner + request.body
-        expected = [hmac.digest(secret, message, hashlib.sha256) for secret in self.secrets]
-        return max((any_equal(expected, signature) for signature in given), key=lambda each: each.accepted)
+        if (self.timestamp_field, self.timestamp_field) in pairwise(names):
+            return Verdict.MALFORMED  # two timestamps and nothing between them: which one is signed?
+        verdicts = [timestamp_verdict(timestamp, now, self.tolerance_seconds) for timestamp in timestamps]
+        recent = [timestamp for timestamp, verdict in zip(timestamps, verdicts, strict=True) if verdict.accepted]
+        if not recent:
+            return Verdict.STALE_TIMESTAMP if Verdict.STALE_TIMESTAMP in verdicts else Verdict.MALFORMED
+        messages = [sent_bytes(timestamp) + self.joiner + request.body for timestamp in recent]
+        expected = [hmac.digest(secret, message, hashlib.sha256) for message in messages for secret in self.secrets]
+        return any_equal(expected, *given)
+
+
+def parts(line: str, separator: str) -> list[tuple[str, str]]:
+    """The `name=value` parts of a header line, in order. Sets of them may be separated by commas or white space."""
+    pairs = [part.partition("=") for part in re.split(rf"[{separator},\s]+", line)]
+    return [(name, value) for name, _, value in pairs]
 
 
 def build(options: Options) -> TimestampedHmac:

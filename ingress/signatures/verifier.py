@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
+
+from multidict import MultiMapping
 
 
 class Verdict(StrEnum):
@@ -35,13 +36,13 @@ class SignedRequest:
     Attributes:
         method: The HTTP method, upper case.
         path: The request target as it was sent, with its query; holds tokens, so it is left out of `repr`.
-        headers: Case-insensitive.
+        headers: Case-insensitive; a name may have several lines.
         body: As sent, inflated.
     """
 
     method: str
     path: str
-    headers: Mapping[str, str]
+    headers: MultiMapping[str]
     body: bytes
 
     def __repr__(self) -> str:

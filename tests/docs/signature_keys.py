@@ -19,13 +19,17 @@ WHAT = {
     ),
     "timestamped-hmac": (
         "Hex HMAC-SHA256 of timestamp, joiner and body, in one header such as `t=1614265330,v1=5257a8…` (Stripe, Persona, "
-        "Paddle). Several signatures may be in it."
+        "Paddle). There may be several signatures, or several such sets, in one header or in several lines: one that fits is "
+        "enough."
     ),
     "standard-webhooks": (
         "[Standard Webhooks](https://www.standardwebhooks.com), also as Svix sends it. A secret that begins with `whsec_` "
         "is base64 behind that."
     ),
-    "sha256-concat": "Hex SHA-256 of the body and the hex SHA-256 of the secret (Shufti Pro, the sibling of the KYB provider).",
+    "sha256-concat": (
+        "Hex SHA-256 of the body and the hex SHA-256 of the secret, or of the body and the secret itself (Shufti Pro, the "
+        "sibling of the KYB provider)."
+    ),
     "alchemy-raw": (
         "Base64 HMAC-SHA256 of timestamp, `POST`, path and the body as sent. Seen in a third-party client of the KYC "
         "provider, not documented."
@@ -46,6 +50,7 @@ MEANINGS = {
     "header": "the header that holds the signature",
     "hash": "the hash function",
     "encoding": "of the signature",
+    "hash_secret": "whether the hex SHA-256 of the secret is hashed; `false` for accounts that sign with the secret itself",
     "prefix": "what stands before the signature, as `sha256=`",
     "separator": "between the parts of the header",
     "timestamp_field": "the part that is the timestamp",

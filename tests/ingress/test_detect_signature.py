@@ -158,6 +158,21 @@ def dialects() -> dict[str, tuple[dict[str, str], bytes, dict[str, Any]]]:
             BODY,
             {"header_prefix": "svix-"},
         ),
+        "timestamped rotation": (
+            {"X-Sig": f"t={TS},v1={mac(b'unknown', BODY).hex()} t={TS},v1={mac(NEW, TS.encode() + b'.' + BODY).hex()}"},
+            BODY,
+            {"header": "X-Sig"},
+        ),
+        "hmac rotation": (
+            {"X-Sig": f"sha256={mac(b'unknown', BODY).hex()}, sha256={mac(NEW, BODY).hex()}"},
+            BODY,
+            {"header": "X-Sig", "prefix": "sha256="},
+        ),
+        "concat plain secret": (
+            {"Signature": hashlib.sha256(BODY + NEW).hexdigest()},
+            BODY,
+            {"hash_secret": False},
+        ),
         "concat header": ({"X-Shufti": concat}, BODY, {"header": "X-Shufti"}),
         "alchemy-raw headers": (
             {"X-Time": TS, "X-Sign": b64(mac(NEW, f"{TS}POST{PATH}".encode() + BODY))},
@@ -261,7 +276,7 @@ def test_without_a_match_it_says_what_was_tried(folder: Folder) -> None:
     lines = dict(line.split(maxsplit=1) for line in outcome.output.splitlines()[1:])
     assert lines.keys() == CANDIDATES.keys()
     assert lines["hmac"] == "1 combination of settings"
-    assert lines["sha256-concat"] == "1 combination of settings"
+    assert lines["sha256-concat"] == "2 combinations of settings"
     assert lines["alchemy-sha1"].startswith("nothing: it needs three headers")
 
 

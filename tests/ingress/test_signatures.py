@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,10 +32,11 @@ SORTED = b'{"a":{"b":[true,2],"y":"\xc3\xa9"},"userNo":"u1","z":1.10}'
 OLD, NEW = b"an old secret of the tests", b"a new secret of the tests"
 
 Headers = Mapping[str, str]
+Lines = Sequence[tuple[str, str]]
 
 
 def verify(
-    scheme: str, headers: Headers, body: bytes = BODY, *, now: datetime = NOW, path: str = PATH, **extra: Any
+    scheme: str, headers: Headers | Lines, body: bytes = BODY, *, now: datetime = NOW, path: str = PATH, **extra: Any
 ) -> Verdict:
     """The verdict of a scheme that knows the new and the old secret."""
     secrets = extra.pop("secrets", [NEW.decode(), OLD.decode()])
@@ -242,6 +243,73 @@ def test_timestamped_hmac_takes_other_dialects_and_several_signatures() -> None:
     assert verify("timestamped-hmac", {"Paddle-Signature": two_times}, **dialect) is Verdict.MALFORMED
 
 
+def rotations(scheme: str) -> dict[str, tuple[Lines, Lines]]:
+    """What a sender that changes its secret sends: headers with both signatures, and with two that are nobody's.
+
+    The new secret is ours, the old one is not: in each form ours comes first, last, and in a header line of its own.
+    """
+    sign, _ = SIGNERS[scheme]
+    *others, (name, ours) = sign(NEW).items()
+    *_, old = sign(OLD).values()
+    *_, strange = sign(b"somebody else's secret").values()
+    found: dict[str, tuple[Lines, Lines]] = {}
+    for joint in (" ", ",", ", ", "  ", "\t"):
+        if scheme == "standard-webhooks" and joint == ",":
+            continue  # there the comma is within a signature
+        found[f"first, then {joint!r}"] = ([*others, (name, ours + joint + old)], [*others, (name, old + joint + strange)])
+        found[f"last, after {joint!r}"] = ([*others, (name, old + joint + ours)], [*others, (name, strange + joint + old)])
+    found["the first line"] = ([*others, (name, ours), (name, old)], [*others, (name, strange), (name, old)])
+    found["the last line"] = ([*others, (name, old), (name, ours)], [*others, (name, old), (name, strange)])
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["hmac", "timestamped-hmac", "standard-webhooks", "sha256-concat"])
+def test_during_a_rotation_any_valid_signature_is_enough(scheme: str) -> None:
+    """Wherever ours stands among those of other secrets; among others only there is none."""
+    for form, (with_ours, without) in rotations(scheme).items():
+        extra = SIGNERS[scheme][1] | {"secrets": [NEW.decode()]}
+        assert verify(scheme, with_ours, **extra) is Verdict.VALID, form
+        assert verify(scheme, without, **extra) is Verdict.BAD_SIGNATURE, form
+
+
+def test_sets_of_a_rotation_have_their_own_timestamps() -> None:
+    """A stale set does no harm to a recent one, and its signature does not count; stale sets alone are stale."""
+    stale = str(int(TS) - 301)
+    ours, theirs = sign_timestamped(NEW)["X-Sig"], sign_timestamped(OLD, timestamp=stale)["X-Sig"]
+    extra: dict[str, Any] = {"header": "X-Sig", "secrets": [NEW.decode()]}
+    for text in (f"{ours} {theirs}", f"{theirs},{ours}"):
+        assert verify("timestamped-hmac", {"X-Sig": text}, **extra) is Verdict.VALID
+    ours_is_stale = sign_timestamped(NEW, timestamp=stale)["X-Sig"]
+    text = f"{ours_is_stale} {sign_timestamped(OLD)['X-Sig']}"
+    assert verify("timestamped-hmac", {"X-Sig": text}, **extra) is Verdict.BAD_SIGNATURE
+    assert verify("timestamped-hmac", {"X-Sig": f"{theirs} {ours_is_stale}"}, **extra) is Verdict.STALE_TIMESTAMP
+
+
+@pytest.mark.parametrize("scheme", ["hmac", "timestamped-hmac", "standard-webhooks", "sha256-concat"])
+def test_the_signatures_that_are_tried_are_bounded(scheme: str) -> None:
+    """Sixteen: a header of thousands would cost as many comparisons."""
+    sign, extra = SIGNERS[scheme]
+    *others, (name, ours) = sign(NEW).items()
+    *_, old = sign(OLD).values()
+    for count, expected in ((15, Verdict.VALID), (16, Verdict.MALFORMED)):
+        assert verify(scheme, [*others, (name, " ".join([old] * count + [ours]))], **extra) is expected
+
+
+def test_the_timestamps_that_are_tried_are_bounded() -> None:
+    """Four: each costs a hash of the body."""
+    sets = [sign_timestamped(NEW, timestamp=str(int(TS) - number))["X-Sig"] for number in range(5)]
+    for count, expected in ((4, Verdict.VALID), (5, Verdict.MALFORMED)):
+        assert verify("timestamped-hmac", {"X-Sig": " ".join(sets[:count])}, header="X-Sig") is expected
+
+
+def test_sha256_concat_takes_the_plain_secret_where_it_is_set() -> None:
+    """As older accounts sign; a vector of our own: `printf '{"a":1}key-of-the-vector' | sha256sum`."""
+    headers = {"Signature": "4072cac5fdd40f4f80c5015e0b746bd1b6f829f56747b021d5d5544d4c8039c2"}
+    extra: dict[str, Any] = {"secrets": ["key-of-the-vector"]}
+    assert verify("sha256-concat", headers, b'{"a":1}', hash_secret=False, **extra) is Verdict.VALID
+    assert verify("sha256-concat", headers, b'{"a":1}', **extra) is Verdict.BAD_SIGNATURE
+
+
 def test_alchemy_sorted_takes_the_signature_from_the_body() -> None:
     """Without the header the field `signature` counts, and is not itself signed; empties can be signed too."""
     signature = b64(mac(NEW, f"{MILLIS}POST{PATH}".encode() + SORTED))
@@ -296,7 +364,7 @@ def test_secrets_are_not_shown(scheme: str) -> None:
     source = SourceSettings.model_validate(
         {"name": "k", "kind": "kyb-service", "tenant": "acme", "token": "t" * 22, "signature": settings}
     )
-    shown = repr(build_verifier(source)) + repr(SignedRequest("POST", PATH, sign(NEW), BODY)) + repr(source)
+    shown = repr(build_verifier(source)) + repr(SignedRequest("POST", PATH, CIMultiDict(sign(NEW)), BODY)) + repr(source)
     for hidden in (NEW.decode(), hashlib.sha256(NEW).hexdigest(), "c1.a.b", "1990-01-01", "t" * 22):
         assert hidden not in shown
 
