@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from dataclasses import dataclass
 
 from aiohttp import StreamReader
+
+from ingress.shares import Share
 
 _GZIP = frozenset({"gzip", "x-gzip"})
 _DEFLATE = "deflate"
@@ -25,38 +26,7 @@ class SlowBodyError(Exception):
     """The body did not arrive in time."""
 
 
-class BusyError(Exception):
-    """All requests together would hold more than the server may."""
-
-
-@dataclass(slots=True)
-class InFlight:
-    """Bytes of bodies that the server holds, over all requests.
-
-    Attributes:
-        limit: What it may be at most.
-        total: What it is.
-    """
-
-    limit: int
-    total: int = 0
-
-    def has_room(self, size: int) -> bool:
-        """Whether so many bytes more would be within the limit."""
-        return self.total + size <= self.limit
-
-    def add(self, size: int) -> None:
-        """Counts bytes in, or out when negative.
-
-        Raises:
-            BusyError: They would exceed the limit; they are not counted.
-        """
-        if size > 0 and not self.has_room(size):
-            raise BusyError
-        self.total += size
-
-
-async def read_body(content: StreamReader, *, max_bytes: int, timeout_seconds: float, in_flight: InFlight) -> bytes:
+async def read_body(content: StreamReader, *, max_bytes: int, timeout_seconds: float, in_flight: Share) -> bytes:
     """The body as sent. The caller takes its size from `in_flight` again; after an error nothing is left there.
 
     Raises:

@@ -14,11 +14,12 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpVersion11
 
 from ingress import problems
-from ingress.bodies import BusyError, InFlight, SlowBodyError, TooLargeError, read_body
+from ingress.bodies import SlowBodyError, TooLargeError, read_body
 from ingress.connection import KafkaConnection, RefusedBySizeError
 from ingress.link_requests import InvalidLinkError, NotJsonError, read_link_request
 from ingress.metrics import IngressMetrics
 from ingress.problems import SERVER, Problem
+from ingress.shares import BusyError, Share, Shares
 from kybstream.errors import ConfigurationError, UnavailableError
 from kybstream.privacy import Pseudonymiser
 from kybstream.settings import Settings, TenantSettings
@@ -35,7 +36,8 @@ MAX_BODY_BYTES = 64 * 1024
 """A registration has less than 2 KiB."""
 
 MAX_BYTES_IN_FLIGHT = 64 * MAX_BODY_BYTES
-"""Bodies of registrations held at one time; beyond it 503. Apart from the webhooks' bound: neither takes the other's room."""
+"""Bodies of registrations held at one time; beyond it 503. Apart from the webhooks' bound: neither takes the other's
+room. Of several tenants, one may hold as much as it leaves free."""
 
 REGISTERED = "registered"
 """The outcome that is answered with 201."""
@@ -86,7 +88,9 @@ class LinksApi:
         self._connection = connection
         self._metrics = metrics
         self._clock = clock
-        self._bodies = InFlight(MAX_BYTES_IN_FLIGHT)
+        bodies = Shares(MAX_BYTES_IN_FLIGHT)
+        least = MAX_BODY_BYTES if len(self._registrars) > 1 else MAX_BYTES_IN_FLIGHT
+        self._bodies = {registrar.name: bodies.share(least) for registrar in self._registrars}
 
     @staticmethod
     def topics(settings: Settings) -> tuple[str, ...]:
@@ -139,16 +143,17 @@ class LinksApi:
             raise _RefusedError(problems.UNAUTHORIZED, "unauthorized")
         if request.content_type != MEDIA_TYPE or request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise _RefusedError(problems.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
-        body = await self._read(request)
+        bodies = self._bodies[registrar.name]
+        body = await self._read(request, bodies)
         try:
             link = self._link(registrar, body)
             await self._store(link)
         finally:
-            self._bodies.add(-len(body))
+            bodies.add(-len(body))
         _log.info("link_registered", tenant=link.tenant, link_id=link.link_id)
         return web.Response(status=201, body=msgspec.json.encode(link), headers={"Content-Type": MEDIA_TYPE, "Server": SERVER})
 
-    async def _read(self, request: web.BaseRequest) -> bytes:
+    async def _read(self, request: web.BaseRequest, bodies: Share) -> bytes:
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise _RefusedError(problems.LINK_TOO_LARGE, "too_large")
         if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
@@ -156,7 +161,7 @@ class LinksApi:
             request.writer.output_size = 0  # else aiohttp takes it for the beginning of the answer
         try:
             return await read_body(
-                request.content, max_bytes=MAX_BODY_BYTES, timeout_seconds=self._body_timeout, in_flight=self._bodies
+                request.content, max_bytes=MAX_BODY_BYTES, timeout_seconds=self._body_timeout, in_flight=bodies
             )
         except TooLargeError:
             raise _RefusedError(problems.LINK_TOO_LARGE, "too_large") from None

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import _ErrInfo
 
 from ingress import problems
+from ingress.connections import Connections
+from ingress.metrics import IngressMetrics
 from ingress.problems import Problem
 
 KEEPALIVE_SECONDS = 75.0
@@ -27,7 +29,19 @@ MAX_HEADER_BYTES = 8190
 """Of the name of a header, and of its value; beyond it 431."""
 
 MAX_HEADERS = 100
-"""Headers of one request; beyond it 431. Together the bounds say what a head can cost before anybody has looked at it."""
+"""Headers of one request; beyond it 431."""
+
+MAX_HEAD_BYTES = 32 * 1024
+"""Of URL and headers together; beyond it 431. It is what a connection can cost before anybody has looked at its request."""
+
+HEAD_SECONDS = 10.0
+"""How long a head may take from its first part to its end; then 408."""
+
+UNREAD_SECONDS = 10.0
+"""How long an answer may wait for a peer that does not read; then the connection is closed."""
+
+MAX_CONNECTIONS = 2048
+"""Where nothing else is set."""
 
 READ_BYTES = 64 * 1024
 """A connection's body is read ahead up to twice as far, then the sender has to wait."""
@@ -38,6 +52,14 @@ _TOO_MANY_HEADERS = "Too many headers received"
 """What aiohttp's parser says; without a class of its own. A test pins it; were it reworded, the answer would be a 400."""
 
 _log = structlog.get_logger(__name__)
+
+
+class _SlowHeadError(HttpProcessingError):
+    """The request's head was not complete in time."""
+
+
+class _HeadTooLargeError(HttpProcessingError):
+    """The request's head has more than MAX_HEAD_BYTES."""
 
 
 class Connection(web.RequestHandler):
@@ -52,12 +74,50 @@ class Connection(web.RequestHandler):
         asked: Whether a request has come on it.
     """
 
-    __slots__ = ("_on_bad_http", "asked")
+    __slots__ = (
+        "_all",
+        "_answered",
+        "_body",
+        "_half_closed",
+        "_head_bytes",
+        "_head_timer",
+        "_on_bad_http",
+        "_unread_timer",
+        "asked",
+    )
 
     def __init__(self, server: HttpServer, *, on_bad_http: Callable[[str], None], **options: Any) -> None:
         super().__init__(server, **options)
         self._on_bad_http = on_bad_http
+        self._all = server.open
+        self._answered = 0  # of aiohttp's _request_count
+        self._body: StreamReader = EMPTY_PAYLOAD  # of the newest request
+        self._half_closed = False
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
         self.asked = False
+
+    def abort(self) -> None:
+        """Closes it at once, without a word."""
+        if self.transport is not None:
+            self.transport.abort()
+        self.force_close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio."""
+        super().connection_made(transport)
+        self._all.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Of asyncio."""
+        self._stop_head_timer()
+        self._stop_unread_timer()
+        self._all.lost(self)
+        if self._waiter is not None and self._task_handler is not None:
+            # It may have been woken up for a request a moment ago; aiohttp would fail to make one.
+            self._task_handler.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parses what came; after the first thing that is not HTTP the connection listens no more.
@@ -66,12 +126,114 @@ class Connection(web.RequestHandler):
         with the bytes in it until the next full garbage collection. Measured: 48 strangers with a header that does not end,
         6 MB each, made the process grow by 516 MiB; with this, by nothing.
         """
+        if self._close or self._force_close:
+            return
+        before, between = self._request_count, self._body.is_eof()
         super().data_received(data)
-        if self._messages:
-            self.asked = True
-            if isinstance(self._messages[-1][0], _ErrInfo):
-                self._close = True
-                self._messages[-1][0].exc.__traceback__ = None
+        if self._request_count != before:
+            self._requests_came(len(data))
+        elif data and between:
+            self._head_goes_on(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio lets it say whether to stay open
+        """The sender has closed its side: what it has asked is answered all the same, and then the connection closes.
+
+        A body that is cut short is an error where it is read.
+        """
+        self._half_closed = True
+        unanswered = self._request_count > self._answered
+        if not self._body.is_eof():
+            if unanswered:
+                self._body.set_exception(web.RequestPayloadError("the body is cut short"))
+            else:
+                self._body.feed_eof()  # the rest of a body that nobody reads
+        return unanswered
+
+    def pause_writing(self) -> None:
+        """The peer does not read its answer: it has some seconds to begin."""
+        super().pause_writing()
+        self._unread_timer = self._loop.call_later(UNREAD_SECONDS, self.abort)
+        self._all.unread(self)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        self._stop_unread_timer()
+        self._all.read(self)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Sends the answer, and says with the last one to a sender that has closed its side that the connection ends."""
+        if self._half_closed and self._answered + 1 == self._request_count:
+            resp.force_close()
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._answered += 1
+            if self._answered == self._request_count:
+                if self._half_closed:
+                    if not self._body.is_eof():
+                        self._body.feed_eof()  # there is no rest to wait for
+                    self.close()
+                elif not self._head_bytes:
+                    self._all.idle(self)
+
+    def _requests_came(self, size: int) -> None:
+        self._all.busy(self)
+        self.asked = True
+        newest, self._body = self._messages[-1]
+        if self._head_bytes:
+            size += self._head_bytes
+            self._head_bytes = 0
+            self._stop_head_timer()
+        if isinstance(newest, _ErrInfo):
+            self._close = True
+            newest.exc.__traceback__ = None
+        elif size > MAX_HEAD_BYTES and _head_bytes(newest) > MAX_HEAD_BYTES:
+            self._messages.pop()
+            self._request_count -= 1
+            self._refuse(_HeadTooLargeError())
+
+    def _head_goes_on(self, data: bytes) -> None:
+        """Bounds a head that does not come at once: in bytes, and in time from its first part on, however it drips.
+
+        A part that came in one read with the end of the request before is not noticed until more comes; then, and as an idle
+        connection, it costs one read.
+        """
+        if not self._head_bytes:
+            if not data.strip(b"\r\n"):
+                return  # empty lines between requests
+            self._all.head_begun(self)
+            self._head_timer = self._loop.call_later(HEAD_SECONDS, self._head_is_late)
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(_HeadTooLargeError())
+
+    def _head_is_late(self) -> None:
+        if self._request_count > self._answered:  # it waits behind a request that we have not answered
+            self._head_timer = self._loop.call_later(HEAD_SECONDS, self._head_is_late)
+        else:
+            self._refuse(_SlowHeadError())
+
+    def _refuse(self, error: HttpProcessingError) -> None:
+        """Answers with an error after what is being answered, and listens no more."""
+        self._stop_head_timer()
+        self._request_count += 1
+        self._messages.append((_ErrInfo(status=int(problems.BAD_HTTP.status), exc=error, message=""), EMPTY_PAYLOAD))
+        self._close = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def handle_error(
         self,
@@ -97,10 +259,20 @@ class Connection(web.RequestHandler):
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Says what kind of exception it was, and nothing of the request."""
         del args
-        _log.error("connection_failed", error=type(kw.get("exc_info")).__name__)
+        error = kw.get("exc_info")
+        say = _log.debug if isinstance(error, web.RequestPayloadError) else _log.error  # a sender's fault is no error of ours
+        say("connection_failed", error=type(error).__name__)
+
+
+def _head_bytes(message: Any) -> int:
+    return len(message.path) + sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
 
 
 def _refusal(error: BaseException | None) -> tuple[str, Problem]:
+    if isinstance(error, _SlowHeadError):
+        return "slow_head", problems.SLOW_HEAD
+    if isinstance(error, _HeadTooLargeError):
+        return "headers_too_large", problems.HEADERS_TOO_LARGE
     if isinstance(error, LineTooLong):
         # The parser tells the two apart by their limit alone.
         _, limit, *_ = error.args
@@ -118,13 +290,26 @@ class HttpServer(web.Server):
     Args:
         handler: Answers requests.
         on_bad_http: Called with a reason for what was turned away before its path was known.
+        metrics: Where connections are counted.
+        max_connections: How many there may be at one time.
+
+    Attributes:
+        open: The connections.
+        metrics: As given.
     """
 
     def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], *, on_bad_http: Callable[[str], None]
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        on_bad_http: Callable[[str], None],
+        metrics: IngressMetrics,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         super().__init__(handler)
         self._on_bad_http = on_bad_http
+        self.metrics = metrics
+        self.open = Connections(max_connections, lambda reason: metrics.connections_closed.labels(reason).inc())
 
     def __call__(self) -> Connection:
         """A new connection's protocol."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from ingress.bodies import InFlight
+from ingress.shares import Shares
 from ingress.spool import Spool, SpoolStats
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -46,6 +46,24 @@ class IngressMetrics:
         # Bodies read and not yet answered. Worry when it stays high: Kafka is slow, or somebody uploads slowly.
         self.bytes_in_flight = Gauge(
             "kyb_ingress_bytes_in_flight", "Bytes of bodies that are not answered yet.", registry=self.registry
+        )
+        # Worry when it nears ingress.max_connections, or what the limit of descriptors leaves.
+        self.connections = Gauge("kyb_ingress_connections", "Open connections.", registry=self.registry)
+        # `reason`: `idle`, `slow_head`, `unread_answer`. Worry about any steady rate: somebody opens more connections than
+        # there is room for, and senders have to connect anew.
+        self.connections_closed = Counter(
+            "kyb_ingress_connections_closed",
+            "Connections that were closed to make room for another one.",
+            ["reason"],
+            registry=self.registry,
+        )
+        # Worry about any: every connection has a request under way, and more senders come. Those that were refused got a 503.
+        self.connections_refused = Counter(
+            "kyb_ingress_connections_refused", "Connections for which there was no room.", registry=self.registry
+        )
+        # `error` is the system's name, say `EMFILE`. Worry about any: connections wait until there are descriptors or memory.
+        self.accept_failures = Counter(
+            "kyb_ingress_accept_failures", "Failed attempts to accept a connection.", ["error"], registry=self.registry
         )
         # Worry about any steady rate: a key was rotated on one side only, a clock is off, or somebody guesses.
         self.signature_failures = Counter(
@@ -100,9 +118,14 @@ class IngressMetrics:
         )
         self._watch_spools()
 
-    def watch_bodies(self, in_flight: InFlight) -> None:
-        """Shows the bytes that are held at each reading of the metrics."""
+    def watch_connections(self, connections: Sized) -> None:
+        """Shows how many there are at each reading of the metrics."""
+        self.connections.set_function(lambda: len(connections))
+
+    def watch_bodies(self, in_flight: Shares) -> Shares:
+        """Shows the bytes that are held at each reading of the metrics; returns what it was given."""
         self.bytes_in_flight.set_function(lambda: in_flight.total)
+        return in_flight
 
     def watch_spool(self, spool: Spool) -> Callable[[], None]:
         """Shows the spool's state, beside others', at each reading of the metrics; returns what to call for no more of it."""

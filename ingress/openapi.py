@@ -9,7 +9,7 @@ from importlib.metadata import version
 import msgspec
 
 from ingress import links_api, problems
-from ingress.listening import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from ingress.listening import MAX_HEAD_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from ingress.metrics import CONTENT_TYPE
 from ingress.openapi_parts import HEADERS, SCHEMAS, Object, path_parameter
 from ingress.problems import Problem
@@ -19,7 +19,7 @@ MEDIA_TYPE = "application/json"
 
 _PLAIN = "text/plain; charset=utf-8"
 
-_ANY_REQUEST = (problems.BAD_HTTP, problems.URL_TOO_LONG, problems.HEADERS_TOO_LARGE)
+_ANY_REQUEST = (problems.BAD_HTTP, problems.SLOW_HEAD, problems.URL_TOO_LONG, problems.HEADERS_TOO_LARGE)
 """What any address may answer before it has looked at the request."""
 
 _WEBHOOK_PROBLEMS = (
@@ -47,7 +47,7 @@ _LINK_PROBLEMS = (
 
 _ABOUT = f"""\
 Errors are problem details (RFC 9457) and hold nothing of the request. Plain HTTP/1.1; TLS is for a proxy in front. A URL may \
-have {MAX_URL_BYTES} bytes, a header {MAX_HEADER_BYTES}, a request {MAX_HEADERS} headers."""
+have {MAX_URL_BYTES} bytes, a header {MAX_HEADER_BYTES}, a request {MAX_HEADERS} headers, together {MAX_HEAD_BYTES} bytes."""
 
 _ABOUT_WEBHOOKS = """\
 What is authentic is stored, whatever is in it: a body that is not JSON is quarantined. Besides the token, a source may ask \

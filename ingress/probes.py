@@ -9,9 +9,12 @@ from aiohttp import web
 from ingress import problems
 from ingress.accepting import Reception
 from ingress.listening import HttpServer
+from ingress.metrics import IngressMetrics
 from ingress.sockets import take_port
 
 PAGES = frozenset({"/healthz", "/readyz", "/metrics"})
+
+MAX_PROBE_CONNECTIONS = 32
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -21,11 +24,14 @@ class Probes:
 
     Args:
         answer: Answers on the ingress' own port.
+        metrics: Where its connections are counted when they are closed or refused.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, metrics: IngressMetrics) -> None:
         self._answer = answer
-        self._server = HttpServer(self._page, on_bad_http=lambda _reason: None)
+        self._server = HttpServer(
+            self._page, on_bad_http=lambda _reason: None, metrics=metrics, max_connections=MAX_PROBE_CONNECTIONS
+        )
         self._reception: Reception | None = None
 
     async def open(self, host: str, port: int) -> None:

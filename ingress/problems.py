@@ -40,6 +40,15 @@ class Problem:
         content = {"type": f"urn:kyb-stream:problem:{code}", "title": title, "status": int(status)}
         self._body = msgspec.json.encode(content)
 
+    def raw(self) -> bytes:
+        """The whole answer as bytes, for a connection that ends with it before anybody has read its request."""
+        lines = [
+            f"HTTP/1.1 {int(self.status)} {self.status.phrase}",
+            *(f"{name}: {value}" for name, value in self._headers.items()),
+        ]
+        lines += [f"Content-Length: {len(self._body)}", "Connection: close", "", ""]
+        return "\r\n".join(lines).encode("ascii") + self._body
+
     def response(self, *, retry_after_seconds: int | None = None) -> web.Response:
         """A fresh response (aiohttp's can be sent once), with a `Retry-After` of its own if one is given."""
         headers = self._headers
@@ -71,6 +80,7 @@ POST_ONLY = Problem(
 GET_ONLY = Problem(
     HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", "This address is read with GET.", headers={"Allow": "GET, HEAD"}
 )
+SLOW_HEAD = Problem(HTTPStatus.REQUEST_TIMEOUT, "slow-head", "The head of the request did not arrive in time.", close=True)
 SLOW_BODY = Problem(HTTPStatus.REQUEST_TIMEOUT, "slow-body", "The body did not arrive in time.", close=True)
 TOO_LARGE = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The body is larger than this source takes.", close=True)
 RATE_LIMITED = Problem(

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ingress.bodies import InFlight
 from ingress.connection import KafkaConnection
+from ingress.descriptors import KEPT_FREE, connections_within, open_descriptors, raise_limit
 from ingress.draining import Draining, open_spool
 from ingress.entrance import Entrance
 from ingress.links_api import LinksApi
@@ -23,6 +23,7 @@ from ingress.publish import Publisher
 from ingress.rejections import RejectionCounts
 from ingress.routes import Routes
 from ingress.seat import Seat
+from ingress.shares import Shares
 from ingress.sources import Sources
 from ingress.tracing import open_tracing
 from ingress.webhooks import Webhooks
@@ -74,23 +75,23 @@ async def serve(
     publisher = Publisher(settings, connection, spool, metrics)
     # The start is part of the name: two starts within a minute must not give their counts the same id.
     rejections = RejectionCounts(f"{socket.gethostname()}-{secrets.token_hex(4)}", sources.tenants)
-    in_flight = InFlight(settings.ingress.max_bytes_in_flight)
-    metrics.watch_bodies(in_flight)
+    max_connections = _max_connections(ingress.max_connections)
     webhooks = Webhooks(
         sources,
         publisher,
         rejections,
         metrics,
-        body_timeout_seconds=settings.ingress.body_timeout_seconds,
-        in_flight=in_flight,
+        body_timeout_seconds=ingress.body_timeout_seconds,
+        in_flight=metrics.watch_bodies(Shares(ingress.max_bytes_in_flight)),
+        under_way=Shares(max_connections),
         clock=_now,
         encryptor=encryptor,
         tracing=tracing,
     )
     links = LinksApi(settings, connection, metrics, clock=_now)
     routes = Routes(webhooks, links, publisher, metrics)
-    server = HttpServer(routes.answer, on_bad_http=webhooks.count_bad_http)
-    entrance = Entrance(ingress, server, Probes(routes.answer), seat)
+    server = HttpServer(routes.answer, on_bad_http=webhooks.count_bad_http, metrics=metrics, max_connections=max_connections)
+    entrance = Entrance(ingress, server, Probes(routes.answer, metrics), seat)
     try:
         await entrance.open(stop)
     except BaseException:
@@ -130,6 +131,15 @@ async def serve(
         if tracing is not None:
             await tracing.close()
         _log.info("ingress_stopped", unfinished=unfinished)
+
+
+def _max_connections(wanted: int) -> int:
+    """As many as are wanted, or as the limit of descriptors leaves room for."""
+    limit = raise_limit(wanted + open_descriptors() + KEPT_FREE)
+    found = connections_within(limit, open_descriptors(), wanted)
+    if found < wanted:
+        _log.warning("ingress_connections_limited", max_connections=found, wanted=wanted, descriptors=limit)
+    return found
 
 
 def authentication_and_encryption(settings: Settings) -> tuple[Sources, BodyEncryptor | None]:

@@ -107,6 +107,12 @@ class Sources:
         self._by_name: Mapping[str, Source] = {
             each.name: _compiled(settings, each, proxies, limits.get(each.tenant)) for each in settings.sources
         }
+        largest = self.largest_bodies
+        if len(largest) > 1 and 2 * max(largest.values()) > settings.ingress.max_bytes_in_flight:
+            raise ConfigurationError(
+                f"ingress.max_bytes_in_flight: {settings.ingress.max_bytes_in_flight} is less than twice the largest "
+                f"max_body_bytes of the sources ({max(largest.values())}): one tenant's body would take the room of all others"
+            )
         # Nobody's token: an unknown source is compared like a known one, so that the time does not tell them apart.
         self._nobody = secrets.token_bytes(hashlib.sha256().digest_size)
 
@@ -114,6 +120,14 @@ class Sources:
     def tenants(self) -> dict[str, str]:
         """The tenant of each source by the source's name."""
         return {name: source.tenant for name, source in self._by_name.items()}
+
+    @property
+    def largest_bodies(self) -> dict[str, int]:
+        """The largest body that each tenant may send."""
+        largest: dict[str, int] = {}
+        for source in self._by_name.values():
+            largest[source.tenant] = max(source.max_body_bytes, largest.get(source.tenant, 0))
+        return largest
 
     def name_or_unknown(self, name: str) -> str:
         """The name if it is configured, else `unknown`."""

@@ -13,12 +13,13 @@ from aiohttp.http import HttpProcessingError, HttpVersion11
 
 from ingress import problems
 from ingress.answers import BODY, Stored
-from ingress.bodies import BusyError, InFlight, SlowBodyError, TooLargeError, inflate, read_body
+from ingress.bodies import SlowBodyError, TooLargeError, inflate, read_body
 from ingress.connection import RefusedBySizeError
 from ingress.metrics import IngressMetrics
 from ingress.problems import SERVER, Problem
 from ingress.publish import Publisher
 from ingress.rejections import RejectionCounts
+from ingress.shares import BusyError, Share, Shares
 from ingress.signatures.verifier import SignedRequest, Verdict
 from ingress.sources import Source, Sources
 from ingress.tracing import Tracing
@@ -33,6 +34,9 @@ from schemas.topics import entity_key
 ACCEPTED = "accepted"
 REPLAYED = "replayed"
 """The two outcomes that are answered with 200: stored now, or stored before."""
+
+LEAST_REQUESTS = 16
+"""Requests that a tenant may have under way whatever the others do, as long as there are any left."""
 
 _OK_HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Server": SERVER}
 _MAX_CONTENT_TYPE = 255
@@ -62,7 +66,8 @@ class Webhooks:
         rejections: Where what is turned away is counted.
         metrics: Where everything is counted.
         body_timeout_seconds: How long a body may take.
-        in_flight: Counts the bytes of bodies, over all requests.
+        in_flight: Bounds the bytes of bodies, over all requests.
+        under_way: Bounds the requests that are under way.
         clock: The current time, aware UTC.
         encryptor: Encrypts bodies; None leaves them in clear.
         tracing: Makes a span for each; None: none.
@@ -76,7 +81,8 @@ class Webhooks:
         metrics: IngressMetrics,
         *,
         body_timeout_seconds: float,
-        in_flight: InFlight,
+        in_flight: Shares,
+        under_way: Shares,
         clock: Clock,
         encryptor: BodyEncryptor | None,
         tracing: Tracing | None = None,
@@ -89,7 +95,13 @@ class Webhooks:
         self._clock = clock
         self._encryptor = encryptor
         self._tracing = tracing
-        self._in_flight = in_flight
+        largest = sources.largest_bodies
+        # A tenant may always have one body under way, and some small requests; the only one may have all.
+        self._in_flight = {
+            name: in_flight.share(size if len(largest) > 1 else in_flight.limit) for name, size in largest.items()
+        }
+        few = min(LEAST_REQUESTS, under_way.limit // 2) if len(largest) > 1 else under_way.limit
+        self._under_way = {name: under_way.share(few) for name in largest}
         # Looked up once: these two are counted with every webhook. It also shows sources that are silent from the start.
         names = (*sources.tenants, UNKNOWN_SOURCE)
         self._seconds = {name: metrics.request_seconds.labels(name) for name in names}
@@ -100,7 +112,7 @@ class Webhooks:
 
         1. Source and token are compared; an unknown source and a wrong token are turned away alike, in the same time.
         2. The address it came from is held against the source's `allow`; turned away alike.
-        3. The body is read, under the source's cap, a timeout and the bound on all bodies, and inflated under the same.
+        3. The body is read, under the source's cap, a timeout and the tenant's share of all bodies; inflated under the same.
         4. The signature is verified.
         5. A message that is stored already is answered with 200 and the id of the delivery that holds it (`ingress.replays`).
         6. The tenant's rate limit is drawn on: not before, so that strangers cannot use it up.
@@ -163,23 +175,34 @@ class Webhooks:
             raise _RefusedError(problems.NOT_FOUND, source)
         if not source.allows(request.remote, request.headers):
             raise _RefusedError(problems.NOT_FOUND, "peer")
-        body = await self._read(request, source)
+        under_way = self._under_way[source.tenant]
+        under_way.add(1)
+        try:
+            return await self._read_and_store(request, source, case_token, traceparent)
+        finally:
+            under_way.add(-1)
+
+    async def _read_and_store(
+        self, request: web.BaseRequest, source: Source, case_token: str | None, traceparent: str | None
+    ) -> tuple[str, str]:
+        in_flight = self._in_flight[source.tenant]
+        body = await self._read(request, source, in_flight)
         held = len(body)
         try:
             sent, body = body, self._inflated(request, source, body)
             if body is not sent:
-                self._in_flight.add(len(body) - held)
+                in_flight.add(len(body) - held)
                 held = len(body)
             del sent  # only what is counted is held
             return await self._store(request, source, body, case_token, traceparent)
         finally:
-            self._in_flight.add(-held)
+            in_flight.add(-held)
 
-    async def _read(self, request: web.BaseRequest, source: Source) -> bytes:
+    async def _read(self, request: web.BaseRequest, source: Source, in_flight: Share) -> bytes:
         if (request.content_length or 0) > source.max_body_bytes:
             raise _RefusedError(problems.TOO_LARGE, "too_large")
         # A body of no declared length is held against the bound while it comes.
-        if not self._in_flight.has_room(request.content_length or 1):
+        if not in_flight.has_room(request.content_length or 1):
             raise BusyError
         if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -189,7 +212,7 @@ class Webhooks:
                 request.content,
                 max_bytes=source.max_body_bytes,
                 timeout_seconds=self._body_timeout,
-                in_flight=self._in_flight,
+                in_flight=in_flight,
             )
         except TooLargeError:
             raise _RefusedError(problems.TOO_LARGE, "too_large") from None

@@ -119,7 +119,15 @@ class IngressSettings(Section):
     max_bytes_in_flight: int = Field(
         default=256 * 1024 * 1024,
         ge=MAX_BODY_BYTES,
-        description="bytes of bodies that each process holds at one time, over all requests; beyond it 503 with `Retry-After`",
+        description="bytes of bodies that each process holds at one time, over all requests; beyond it 503 with `Retry-After`. "
+        "Of several tenants, one may hold as much as it leaves free",
+    )
+    max_connections: int = Field(
+        default=2048,
+        ge=16,
+        le=100_000,
+        description="open connections of each process; fewer where the limit of descriptors is lower. Beyond it those without "
+        "a request are closed, the longest idle first; then 503",
     )
     trusted_proxies: tuple[Annotated[str, AfterValidator(cidr)], ...] = Field(
         default=(),

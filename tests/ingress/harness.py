@@ -42,14 +42,16 @@ def kyc_source(**changes: Any) -> Json:
     return source("kyc", **{"kind": "kyc-registration", "token": KYC_TOKEN, **changes})
 
 
-def settings_for(bootstrap: str, prefix: str, sources: Sequence[Json] | None = None, **ingress: Any) -> Settings:
+def settings_for(
+    bootstrap: str, prefix: str, sources: Sequence[Json] | None = None, *, tenants: Sequence[str] = ("acme",), **ingress: Any
+) -> Settings:
     """Settings of an ingress on a free port, with short timeouts."""
     return Settings.model_validate(
         {
             "kafka": {"bootstrap_servers": bootstrap, "topic_prefix": prefix},
             "ingress": {"port": 0, "ack_timeout_seconds": 5, "body_timeout_seconds": 5, "shutdown_seconds": 3} | ingress,
             "encryption": ENCRYPTION,
-            "tenants": [{"name": "acme", "pseudonym_key": "k" * 32, "case_token_keys": ["c" * 32]}],
+            "tenants": [{"name": name, "pseudonym_key": "k" * 32, "case_token_keys": ["c" * 32]} for name in tenants],
             "sources": list(sources) if sources is not None else [source(), kyc_source()],
         }
     )

@@ -105,11 +105,15 @@ def is_alive(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def ingress_process(config: Path, *arguments: str, name: str = "ingress") -> AsyncIterator[IngressProcess]:
-    """`kyb-stream ingress`, started; ended at the end if it has not."""
+async def ingress_process(
+    config: Path, *arguments: str, name: str = "ingress", descriptors: int | None = None
+) -> AsyncIterator[IngressProcess]:
+    """`kyb-stream ingress`, started, with a limit of descriptors if one is given; ended at the end if it has not."""
     log, ready = config.with_name(f"{name}.log"), config.with_name(f"{name}.ready")
+    limited = () if descriptors is None else ("sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh")
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
+            *limited,
             *(sys.executable, "-m", "kybstream.cli", "ingress", "--config", str(config), "--ready-file", str(ready)),
             *arguments,
             stdout=output,

@@ -9,12 +9,15 @@ import json
 import statistics
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter_ns
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ingress.bodies import BusyError, InFlight
 from ingress.listening import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from ingress.shares import BusyError, Shares
 from ingress.sources import Source, Sources
 from kybstream.settings.values import MAX_BODY_BYTES
 from tests.ingress.harness import KYB_TOKEN, KYC_TOKEN, Ingress, kyc_source, make_topics, running, settings_for, source
@@ -30,16 +33,35 @@ def head(path: str, *lines: str) -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", "Connection: close", *lines, "", ""]).encode()
 
 
-def test_bytes_in_flight_never_exceed_the_limit() -> None:
-    """What would not fit is refused and not counted; what is given back makes room."""
-    in_flight = InFlight(limit=10)
-    in_flight.add(10)
+def test_what_is_held_never_exceeds_the_limit() -> None:
+    """What would not fit is refused and not counted; what is given back makes room. The only tenant may have all."""
+    shares = Shares(limit=10)
+    share = shares.share(10)
+    share.add(10)
     with pytest.raises(BusyError):
-        in_flight.add(1)
-    in_flight.add(-4)
-    in_flight.add(4)
-    assert in_flight.total == 10
-    assert not in_flight.has_room(1)
+        share.add(1)
+    share.add(-4)
+    share.add(4)
+    assert shares.total == share.held == 10
+    assert not share.has_room(1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-40, 40)), max_size=60))
+def test_greedy_tenants_leave_room_for_the_next_one(steps: list[tuple[int, int]]) -> None:
+    """Whatever tenants take, and in whichever order, each leaves as much free as it holds: the next one gets half of that."""
+    shares = Shares(limit=100)
+    greedy = [shares.share(1) for _ in range(4)]
+    for number, size in steps:
+        share = greedy[number]
+        with suppress(BusyError):
+            share.add(max(size, -share.held))
+        assert shares.total == sum(each.held for each in greedy) <= 100
+        assert share.held <= 50
+        while share.has_room(1):
+            share.add(1)
+    newcomer = shares.share(1)
+    assert 100 - shares.total >= 100 // 2**4 - 1
+    assert newcomer.has_room((100 - shares.total) // 2)
 
 
 async def test_the_bound_on_bytes_in_flight_holds(noida_broker: str, topic_prefix: str) -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from ingress.accepting import Reception
 from ingress.listening import HttpServer
+from ingress.metrics import IngressMetrics
 from ingress.sockets import Door, close, port_of, take_port, turn_away, url_of
 from kybstream.errors import RunError
 
@@ -109,7 +110,7 @@ async def test_who_waits_at_a_door_that_closes_is_let_in(taken: list[Door]) -> N
         return web.Response(body=b"heard")
 
     taken += take_port("127.0.0.1", 0)
-    server = HttpServer(answer, on_bad_http=lambda _reason: None)
+    server = HttpServer(answer, on_bad_http=lambda _reason: None, metrics=IngressMetrics())
     reception = Reception(server, taken)
     await reception.open()
     clients = [socket.create_connection(("127.0.0.1", port_of(taken[0])), 5) for _ in range(20)]
