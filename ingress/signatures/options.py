@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 
 from kybstream.errors import ConfigurationError
@@ -10,6 +9,9 @@ from kybstream.settings import SourceSettings
 
 _HEADER_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """Of a field name (RFC 9110, 5.6.2)."""
+
+MAX_SECONDS = 86_400
+"""A day: so long a request that somebody has captured can be sent again."""
 
 
 class Options:
@@ -76,10 +78,10 @@ class Options:
         return tuple(value)
 
     def seconds(self, key: str, default: float) -> float:
-        """A duration in seconds, more than 0."""
+        """A duration in seconds, more than 0 and at most a day."""
         value = self._left.pop(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (0 < value < math.inf):
-            raise self.error(key, "must be a number of seconds above 0")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (0 < value <= MAX_SECONDS):
+            raise self.error(key, f"must be a number of seconds above 0 and at most {MAX_SECONDS}")
         return float(value)
 
     def finish(self) -> None:

@@ -7,7 +7,19 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from kybstream.settings.secret import Secret
-from kybstream.settings.values import KEEPER_PATH, MAX_BODY_BYTES, NAME, PREFIX, SQL_NAME, HttpUrl, Port, Section, cidr
+from kybstream.settings.values import (
+    KEEPER_PATH,
+    MAX_BODY_BYTES,
+    MAX_RETENTION_DAYS,
+    MAX_RETENTION_HOURS,
+    NAME,
+    PREFIX,
+    SQL_NAME,
+    HttpUrl,
+    Port,
+    Section,
+    cidr,
+)
 
 _ACK_SECONDS = 5.0
 _ACK_SECONDS_WITH_SPOOL = 0.2
@@ -16,13 +28,13 @@ _ACK_SECONDS_WITH_SPOOL = 0.2
 class RetentionSettings(Section):
     """How long each topic keeps its records, in hours. `cases` and `links` are compacted and have no limit."""
 
-    raw: int = Field(default=168, ge=1, description="kyb.webhooks.raw.v1")
-    deliveries: int = Field(default=168, ge=1, description="kyb.deliveries.v1")
-    events: int = Field(default=720, ge=1, description="kyb.events.v1")
-    case_events: int = Field(default=168, ge=1, description="kyb.case-events.v1")
-    dead_letters: int = Field(default=720, ge=1, description="kyb.dead-letters.v1")
-    rejections: int = Field(default=720, ge=1, description="kyb.rejections.v1")
-    replays: int = Field(default=8760, ge=1, description="kyb.replays.v1: who replayed what")
+    raw: int = Field(default=168, ge=1, le=MAX_RETENTION_HOURS, description="kyb.webhooks.raw.v1")
+    deliveries: int = Field(default=168, ge=1, le=MAX_RETENTION_HOURS, description="kyb.deliveries.v1")
+    events: int = Field(default=720, ge=1, le=MAX_RETENTION_HOURS, description="kyb.events.v1")
+    case_events: int = Field(default=168, ge=1, le=MAX_RETENTION_HOURS, description="kyb.case-events.v1")
+    dead_letters: int = Field(default=720, ge=1, le=MAX_RETENTION_HOURS, description="kyb.dead-letters.v1")
+    rejections: int = Field(default=720, ge=1, le=MAX_RETENTION_HOURS, description="kyb.rejections.v1")
+    replays: int = Field(default=8760, ge=1, le=MAX_RETENTION_HOURS, description="kyb.replays.v1: who replayed what")
 
 
 class KafkaSettings(Section):
@@ -49,14 +61,14 @@ class KafkaSettings(Section):
 class TableRetentionSettings(Section):
     """How long each table keeps its rows, in days after the time that a row is about; for ever when not set."""
 
-    deliveries: int | None = Field(default=None, ge=1, le=36_500, description="after `received_at`")
-    events: int | None = Field(default=None, ge=1, le=36_500, description="after `received_at`")
+    deliveries: int | None = Field(default=None, ge=1, le=MAX_RETENTION_DAYS, description="after `received_at`")
+    events: int | None = Field(default=None, ge=1, le=MAX_RETENTION_DAYS, description="after `received_at`")
     cases: int | None = Field(
-        default=None, ge=1, le=36_500, description="after `updated_at`, each version of a case for itself"
+        default=None, ge=1, le=MAX_RETENTION_DAYS, description="after `updated_at`, each version of a case for itself"
     )
-    dead_letters: int | None = Field(default=None, ge=1, le=36_500, description="after `received_at`")
-    rejections: int | None = Field(default=None, ge=1, le=36_500, description="after `minute`")
-    replays: int | None = Field(default=None, ge=1, le=36_500, description="after `replayed_at`")
+    dead_letters: int | None = Field(default=None, ge=1, le=MAX_RETENTION_DAYS, description="after `received_at`")
+    rejections: int | None = Field(default=None, ge=1, le=MAX_RETENTION_DAYS, description="after `minute`")
+    replays: int | None = Field(default=None, ge=1, le=MAX_RETENTION_DAYS, description="after `replayed_at`")
 
 
 class ClickHouseSettings(Section):
@@ -113,12 +125,15 @@ class IngressSettings(Section):
         description="a folder of this ingress' own, on a disk that lasts: deliveries that Kafka does not acknowledge in time "
         "wait there; without it they get 503. Each of several workers has a folder in it",
     )
-    spool_max_bytes: int = Field(default=1024**3, ge=1024**2, description="what the spool may hold, of each process; then 503")
+    spool_max_bytes: int = Field(
+        default=1024**3, ge=1024**2, le=1024**4, description="what the spool may hold, of each process; then 503"
+    )
     body_timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a body may take; then 408")
     shutdown_seconds: float = Field(default=5.0, gt=0, le=60, description="how long requests may finish after SIGTERM")
     max_bytes_in_flight: int = Field(
         default=256 * 1024 * 1024,
         ge=MAX_BODY_BYTES,
+        le=64 * 1024**3,
         description="bytes of bodies that each process holds at one time, over all requests; beyond it 503 with `Retry-After`. "
         "Of several tenants, one may hold as much as it leaves free",
     )
@@ -162,8 +177,8 @@ class WorkerSettings(Section):
     )
     data_dir: str = Field(default="./worker-data", description="local state; rebuilt from Kafka when it is lost")
     store: Literal["rocksdb", "memory"] = "rocksdb"
-    commit_interval_seconds: float = Field(default=1.0, gt=0, le=60)
-    timer_seconds: float = Field(default=30.0, gt=0, le=3600, description="how often expired cases are looked for")
+    commit_interval_seconds: float = Field(default=1.0, ge=0.01, le=60)
+    timer_seconds: float = Field(default=30.0, ge=0.01, le=3600, description="how often expired cases are looked for")
     dead_letter_share: float = Field(
         default=0.5,
         gt=0,
@@ -203,7 +218,10 @@ class SinkSettings(Section):
         default=None, pattern=NAME, description="static group member id: a restart within 10 s keeps its partitions"
     )
     flush_seconds: float = Field(
-        default=0.25, gt=0, le=60, description="least time between two inserts of a partition; a record waits at most this long"
+        default=0.25,
+        ge=0.001,
+        le=60,
+        description="least time between two inserts of a partition; a record waits at most this long",
     )
     flush_rows: int = Field(default=20_000, ge=1, le=1_000_000)
     flush_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)

@@ -11,6 +11,9 @@ from kybstream.settings.secret import Secret
 from kybstream.settings.values import (
     KEY_BYTES,
     MAX_BODY_BYTES,
+    MAX_DEADLINE_DAYS,
+    MAX_DEDUP_HOURS,
+    MAX_ONGOING_AML_MINUTES,
     NAME,
     TOKEN,
     UNKNOWN_SOURCE,
@@ -37,16 +40,21 @@ class TenantSettings(Section):
     kyc: Literal["when-linked", "always"] = Field(
         default="when-linked", description="whether every case waits for KYC, or only those that a link or token names"
     )
-    case_deadline_days: float = Field(default=90, gt=0, description="an open case expires this long after its opening")
+    case_deadline_days: float = Field(
+        default=90, gt=0, le=MAX_DEADLINE_DAYS, description="an open case expires this long after its opening"
+    )
     dedup_window_hours: float = Field(
-        default=72, gt=48, description="a repeat within it is a duplicate; KYC retries last 48 hours"
+        default=72, gt=48, le=MAX_DEDUP_HOURS, description="a repeat within it is a duplicate; KYC retries last 48 hours"
     )
     ongoing_aml_window_minutes: float = Field(
-        default=10, gt=0, description="the same for ongoing_aml_webhook, which recurs with identical bytes"
+        default=10,
+        gt=0,
+        le=MAX_ONGOING_AML_MINUTES,
+        description="the same for ongoing_aml_webhook, which recurs with identical bytes",
     )
     rate_limit_per_second: float | None = Field(
         default=None,
-        gt=0,
+        ge=0.001,
         le=1_000_000,
         description="authentic deliveries a second that each ingress process takes, all sources of the tenant together; beyond "
         "it 429 with `Retry-After`. The KYB provider does not say whether it sends again: what it does not is lost",

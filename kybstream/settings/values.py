@@ -26,6 +26,17 @@ and all that again where a dead letter holds the record whole."""
 MAX_RECORD_BYTES = MAX_BODY_BYTES + ENVELOPE_BYTES
 """Largest record that is produced, and that topics take."""
 
+MAX_DEADLINE_DAYS = 36_500
+"""A hundred years: dates of cases stay within what ClickHouse's DateTime64 holds, up to 2299."""
+MAX_RETENTION_HOURS = 876_000
+"""A hundred years, of topics."""
+MAX_RETENTION_DAYS = 18_250
+"""Fifty years, of tables: ClickHouse counts a TTL in its DateTime, which ends in 2106 and begins again in 1970."""
+MAX_DEDUP_HOURS = 8_760
+"""A year: so long the worker keeps every fingerprint."""
+MAX_ONGOING_AML_MINUTES = 43_200
+"""Thirty days."""
+
 UNKNOWN_SOURCE = "unknown"
 """The name under which requests to sources that do not exist are counted."""
 

@@ -44,7 +44,7 @@ WHAT = {
     ),
 }
 
-_TOLERANCE = "how far the signed timestamp (unix seconds or milliseconds) may be from now"
+_TOLERANCE = "how far the signed timestamp (unix seconds or milliseconds) may be from now; at most 86400"
 _PATH_PREFIX = "put in front of the path before it is signed: what your proxy has taken off"
 MEANINGS = {
     "header": "the header that holds the signature",
