@@ -112,3 +112,7 @@ bench-sink: install ## rows/s into ClickHouse, beside plain consumption and an i
 .PHONY: bench-latency
 bench-latency: install ## webhook to queryable, p50 and p99 at 100, 500 and 1,000 a second, everything on this machine; needs Java and Maven
 	$(BIN)/python -m bench.latency
+
+.PHONY: chaos
+chaos: install ## three brokers, two of each component, a constant load, faults from SEED (FAULTS=40, RATE=40): writes docs/reliability.md
+	$(BIN)/python -m tests.chaos.campaign $(if $(SEED),--seed $(SEED)) --faults $(or $(FAULTS),40) --rate $(or $(RATE),40)

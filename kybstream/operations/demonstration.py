@@ -52,7 +52,7 @@ async def check(settings: Settings, plan: Plan, sent: Sequence[SentDelivery]) ->
     deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
     while True:
         verdicts = await _verdicts(settings.clickhouse)
-        cases = await _cases(settings.clickhouse)
+        cases = await read_cases(settings.clickhouse)
         wrong = wrong_deliveries(accepted, verdicts) + wrong_cases(plan.expected, cases)
         if not wrong or asyncio.get_running_loop().time() >= deadline:
             break
@@ -130,7 +130,7 @@ async def _verdicts(clickhouse: ClickHouseSettings) -> dict[str, str]:
     return {str(delivery_id): str(verdict) for delivery_id, verdict in answer.rows}
 
 
-async def _cases(clickhouse: ClickHouseSettings) -> dict[str, CaseRow]:
+async def read_cases(clickhouse: ClickHouseSettings) -> dict[str, CaseRow]:
     """The newest version of every case, merged ones too, with its events counted from the table of events."""
     answer = await query(
         clickhouse,

@@ -59,14 +59,14 @@ class Component:
         log = self.folder / f"{self.name}-{self.starts}.log"
         self.process = Background(self.name, *arguments, log=log)
 
-    async def ready(self) -> None:
+    async def ready(self, deadline_seconds: float = READY_SECONDS) -> None:
         """Waits until it says that it is ready."""
 
         def there() -> bool:
             assert self.running.exit_code is None, self.running.output
             return self._ready_file.exists()
 
-        await wait_until(there, READY_SECONDS, f"the {self.name} is ready")
+        await wait_until(there, deadline_seconds, f"the {self.name} is ready")
 
     async def kill(self) -> None:
         """SIGKILL."""
