@@ -34,7 +34,7 @@ async def test_no_fault_of_the_campaign_loses_doubles_or_misjudges_anything(tmp_
 
 
 def test_the_page_of_reliability_names_every_guarantee_with_tests_that_exist() -> None:
-    """Its table is that of the page of guarantees, and each name there is that of a test."""
+    """Its table is that of the page of guarantees (`python -m tests.docs.generate`), and each name there is that of a test."""
     page = PAGE.read_text(encoding="utf-8")
     assert with_guarantees(page) == page
     source = "\n".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("*.py"))
