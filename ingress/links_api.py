@@ -97,16 +97,18 @@ class LinksApi:
         """The topics that it needs: none when no tenant has a token, and so none has this address."""
         return (settings.topic(LINKS),) if any(tenant.links_token for tenant in settings.tenants) else ()
 
+    @property
+    def enabled(self) -> bool:
+        """Whether any tenant has a token. Without one there is nothing at this address."""
+        return bool(self._registrars)
+
     async def answer(self, request: web.BaseRequest) -> web.Response:
         """Answers any request to PATH.
 
-        1. No tenant has a token: 404, as any address that is not there.
-        2. The token is compared with every tenant's, in constant time. It decides the tenant; nothing is read without it.
-        3. Media type, then the body, under a cap and a timeout; then each field.
-        4. The link is produced, and only when Kafka has acknowledged it: 201 with what was stored.
+        1. The token is compared with every tenant's, in constant time. It decides the tenant; nothing is read without it.
+        2. Media type, then the body, under a cap and a timeout; then each field.
+        3. The link is produced, and only when Kafka has acknowledged it: 201 with what was stored.
         """
-        if not self._registrars:
-            return problems.NOT_FOUND.response()
         registrar = self._registrar(request)
         try:
             response, outcome = await self._register(request, registrar), REGISTERED

@@ -51,4 +51,4 @@ class Probes:
             await self._server.shutdown(seconds)
 
     async def _page(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._answer(request) if request.path in PAGES else problems.NOT_FOUND.response()
+        return await self._answer(request) if request.path.removesuffix("/") in PAGES else problems.NOT_FOUND.response()

@@ -68,18 +68,20 @@ class Routes:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        segments = _path(request).split("/")
+        path = _path(request)
+        # A slash at the end changes nothing, anywhere: proxies and people add it.
+        segments = (path.removesuffix("/")).split("/")
         if segments[:2] == ["", "webhooks"] and _SEGMENTS <= len(segments) <= _SEGMENTS + 1:
             name, token, *rest = (_decoded(segment) for segment in segments[2:])
             if request.method != "POST":
                 return self._webhooks.refuse_method(name)
             return await self._webhooks.take(request, name, token, (rest[0] if rest else "") or None)
         path = "/".join(segments)
-        if path == links_api.PATH:
+        if path == links_api.PATH and self._links.enabled:
             return await self._links.answer(request)
         page = self._pages.get(path)
         if page is None:
-            return problems.NOT_FOUND.response()
+            return self._webhooks.refuse_path()
         if request.method not in _READING:
             return problems.GET_ONLY.response()
         return page()

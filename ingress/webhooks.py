@@ -159,6 +159,11 @@ class Webhooks:
         self._count(self._sources.name_or_unknown(name), "method_not_allowed")
         return problems.POST_ONLY.response()
 
+    def refuse_path(self) -> web.Response:
+        """Answers an address that is none of ours; counts it, because a webhook may be meant."""
+        self._count(UNKNOWN_SOURCE, "unknown_path")
+        return problems.NOT_FOUND.response()
+
     def count_bad_http(self, reason: str) -> None:
         """Counts what was turned away before its path was known."""
         self._count(UNKNOWN_SOURCE, reason)
