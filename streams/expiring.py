@@ -15,9 +15,9 @@ import msgspec
 from kybstream.settings import KafkaSettings
 from streams.aside import is_aside
 from streams.cases import absorbed_at
-from streams.intake import read_aside
 from streams.intake_state import MICROSECOND, REPLAY_MARGIN, IntakeState, needed
 from streams.policy import TenantPolicy
+from streams.repeats import read_aside
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(IntakeState)

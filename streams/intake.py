@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import msgspec
-
 from kybstream.ids import derived_id, to_micros
 from schemas.providers import kyb, kyc
-from schemas.providers.body import NO_ENTITY, JsonObject, Reading, UnreadableBodyError, canonical_digest, read_body
+from schemas.providers.body import NO_ENTITY, JsonObject, Reading, UnreadableBodyError, read_body
 from schemas.providers.fields import MAX_FIELD_NAME_LENGTH, MAX_NAMED_UNKNOWN
 from schemas.providers.identity import identify
 from schemas.records import CaseEvent, Delivery, Event, Record, WebhookDelivery
@@ -21,18 +19,16 @@ from schemas.topics import entity_key
 from streams import linking
 from streams.aside import Aside
 from streams.flood import EVENT_FLOOD
-from streams.intake_state import MICROSECOND, PARKED_KEPT, SEEN_KEPT, IntakeState, Occurrence, Parked, needed
+from streams.intake_state import MICROSECOND, PARKED_KEPT, SEEN_KEPT, IntakeState, Occurrence, Parked
 from streams.linking import NO_TOKENS, Placement, Tokens
 from streams.links import token_claim
 from streams.policy import TenantPolicy
+from streams.repeats import fingerprints, known_as, put_aside
 
 ENCRYPTED = "encrypted"
 ENTITY_MISMATCH = "entity_mismatch"
 _KEYED_BY_ANOTHER = "the ingress keyed it by another entity: check tenants.pseudonym_key"
 _KEYLESS = "the ingress found no entity in it: is it of an older version? dlq replay --rekey gives it the right key"
-
-_encoder = msgspec.msgpack.Encoder()
-_aside_decoder = msgspec.msgpack.Decoder(list[Occurrence])
 
 
 class QuarantineError(Exception):
@@ -69,7 +65,6 @@ def intake(
     (body, unreadable), entity = _read(delivery, policy)
     is_kyb = delivery.source_kind == "kyb-service"
     facts = kyb.read_kyb(body, delivery.received_at) if is_kyb else kyc.read_kyc(body, policy.pseudonymiser)
-    fingerprint = _fingerprint(delivery.tenant, entity, facts, body)
     now = to_micros(delivery.received_at)
     state = state.pruned(now, policy.deadline)
 
@@ -79,8 +74,7 @@ def intake(
         violations += tuple(f"unreadable:{name[:MAX_FIELD_NAME_LENGTH]}" for name in unreadable[:MAX_NAMED_UNKNOWN])
     outputs: list[Record] = []
 
-    _take_from_aside(state, fingerprint, now, aside)
-    occurrence = state.occurrence(fingerprint, now)
+    fingerprint, occurrence = known_as(state, fingerprints(delivery, entity, facts, body, policy), now, aside)
     is_new = occurrence is None or occurrence.delivery_id == delivery.delivery_id
     if occurrence is None:
         placement = (
@@ -101,7 +95,7 @@ def intake(
             state.parked += [] if occurrence.flood else movable
     state.note(fingerprint, occurrence, now)
     if len(state.seen) > SEEN_KEPT:
-        _put_aside(state, fingerprint, aside)
+        put_aside(state, fingerprint, aside)
 
     if is_new:
         if isinstance(facts, kyb.KybFacts):
@@ -114,32 +108,6 @@ def intake(
         _verdict(delivery, occurrence, facts.type, violations, is_new=is_new),
     )
     return state, outputs
-
-
-def _take_from_aside(state: IntakeState, fingerprint: str, now: int, aside: Aside) -> None:
-    """Puts the events of a fingerprint that has an entry of its own among the others.
-
-    Where there is room again they stay there; the entry is outdated then, and expires before them.
-    """
-    found = aside.get(fingerprint) if state.aside_until and fingerprint not in state.seen else None
-    occurrences = needed(read_aside(found), now) if found is not None else None
-    if occurrences:
-        state.seen[fingerprint] = occurrences
-
-
-def _put_aside(state: IntakeState, fingerprint: str, aside: Aside) -> None:
-    occurrences = state.seen.pop(fingerprint)
-    state.aside_until = max(state.aside_until, *(known.needed_until for known in occurrences))
-    aside.put(fingerprint, _encoder.encode(occurrences))
-
-
-def read_aside(value: bytes) -> list[Occurrence]:
-    """The events of a fingerprint that has an entry of its own.
-
-    Raises:
-        msgspec.MsgspecError: The value is of another version, or damaged.
-    """
-    return _aside_decoder.decode(value)
 
 
 def _read(delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[Reading, str]:
@@ -164,13 +132,6 @@ def _read(delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[Reading, str
 
 def _tokens(delivery: WebhookDelivery, body: JsonObject, policy: TenantPolicy) -> Tokens:
     return linking.read_tokens(delivery.case_token, kyc.remark_tokens(body), policy.case_token_keys)
-
-
-def _fingerprint(tenant: str, entity: str, facts: kyb.KybFacts | kyc.KycFacts, body: JsonObject) -> str:
-    digest = canonical_digest(body)
-    if isinstance(facts, kyb.KybFacts):
-        return derived_id("fingerprint", tenant, entity, facts.type, facts.status or "", digest)
-    return derived_id("fingerprint", tenant, entity, facts.kyc_type or "", facts.kyc_level or "", digest)
 
 
 def _window(event_type: str, policy: TenantPolicy) -> timedelta:

@@ -17,6 +17,7 @@ from kybstream.settings.values import (
     NAME,
     TOKEN,
     UNKNOWN_SOURCE,
+    VOLATILE_FIELDS,
     LongSecret,
     Section,
     SourceKind,
@@ -150,6 +151,21 @@ class SourceSettings(Section):
         default=(), description="CIDRs of who may send, a wrong one is answered like a wrong token; empty: any address"
     )
     max_body_bytes: int = Field(default=1_048_576, ge=1, le=MAX_BODY_BYTES, description="inflated; larger gets 413")
+
+    volatile_fields: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None = Field(
+        default=None,
+        max_length=64,
+        description="top-level fields of the body that repeats of one event may differ in; when not set, for KYC "
+        "`documentPhoto`, `documentBackPhoto`, `facePhoto`, `amlReport` and `idvReport`, for KYB none. Read by `worker`: "
+        "[what a change means](../explanation/providers.md#when-is-something-a-repeat)",
+    )
+
+    @property
+    def volatile(self) -> frozenset[str]:
+        """The fields that repeats of one event may differ in."""
+        if self.volatile_fields is None:
+            return VOLATILE_FIELDS.get(self.kind, frozenset())
+        return frozenset(self.volatile_fields)
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:

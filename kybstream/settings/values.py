@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -12,6 +13,11 @@ from kybstream.settings.secret import Secret
 
 SourceKind = Literal["kyb-service", "kyc-registration"]
 """Which provider's document a source speaks."""
+
+VOLATILE_FIELDS: Mapping[str, frozenset[str]] = {
+    "kyc-registration": frozenset({"documentPhoto", "documentBackPhoto", "facePhoto", "amlReport", "idvReport"})
+}
+"""Fields that are not part of what makes a repeat, by kind of source: links that are signed anew with each delivery."""
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 TOKEN = r"^[A-Za-z0-9_-]{22,256}$"  # noqa: S105 (a pattern, not a token)

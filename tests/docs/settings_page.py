@@ -168,6 +168,8 @@ def _is_long(field: FieldInfo) -> bool:
 def _of_schema(schema: dict[str, Any]) -> str:
     options = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
     one = options[0]
+    if one["type"] == "array":
+        return "list of texts"
     if "enum" in one:
         return ", ".join(code(f'"{value}"') for value in one["enum"])
     kind = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}[one["type"]]
