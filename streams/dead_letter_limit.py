@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from kybstream.errors import RunError
 from schemas.providers.body import NO_ENTITY, NOT_AN_OBJECT, NOT_JSON
@@ -36,6 +37,19 @@ class DeadLetterLimitError(RunError):
     """Too many records cannot be processed for it to be their fault. Nothing of the batch was told, written or committed."""
 
 
+class Offsets(NamedTuple):
+    """A range of a partition's offsets, both ends included."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+    def overlaps(self, other: Offsets) -> bool:
+        """Whether any offset is in both."""
+        return self[:2] == other[:2] and self.first <= other.last and other.first <= self.last
+
+
 class Tally:
     """How much of what was processed last came to nothing: whole batches, the newest ones that make up the window.
 
@@ -47,20 +61,20 @@ class Tally:
     def __init__(self, *, share: float, window: int) -> None:
         self._share = share
         self._window = window
-        self._batches: OrderedDict[object, tuple[int, Counter[str]]] = OrderedDict()
+        self._batches: OrderedDict[Offsets, tuple[int, Counter[str]]] = OrderedDict()
         self.records = 0
         self.reasons: Counter[str] = Counter()
 
-    def add(self, batch: object, records: int, reasons: Counter[str]) -> None:
-        """Counts a batch; one that is counted already, because it is processed again, counts once.
+    def add(self, batch: Offsets, records: int, reasons: Counter[str]) -> None:
+        """Counts a batch; what is counted already, because it is processed again, counts once.
 
         Args:
-            batch: What tells it from the others.
+            batch: Where it is.
             records: How many it has.
             reasons: Why some of them came to nothing.
         """
-        if batch in self._batches:
-            self._remove(batch)
+        for other in [each for each in self._batches if each.overlaps(batch)]:
+            self._remove(other)
         self._batches[batch] = records, reasons
         self.records += records
         self.reasons += reasons
@@ -71,7 +85,7 @@ class Tally:
         """Whether it is too much."""
         return self.records >= self._window and self.reasons.total() > self._share * self.records
 
-    def _remove(self, batch: object) -> None:
+    def _remove(self, batch: Offsets) -> None:
         records, reasons = self._batches.pop(batch)
         self.records -= records
         self.reasons -= reasons
@@ -102,7 +116,7 @@ class Limited:
         result = self._process(partition, records, state)
         ours = [dead for dead in result.dead if dead.may_be_ours]
         topic, first, last = records[0].topic, records[0].offset, records[-1].offset
-        self._tally.add((topic, partition, last), len(records), Counter(dead.reason for dead in ours))
+        self._tally.add(Offsets(topic, partition, first, last), len(records), Counter(dead.reason for dead in ours))
         if ours and self._tally.exceeded():
             raise self._error(f"topic {topic} partition {partition} offsets {first} to {last}", ours)
         return result

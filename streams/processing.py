@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -11,18 +10,18 @@ import msgspec
 
 from kybstream.encryption import BodyDecryptor, UndecryptableError
 from kybstream.errors import BadRecordError, KybStreamError
-from kybstream.ids import derived_id, from_micros
 from kybstream.stacks import place_of
 from schemas import topics
-from schemas.cloudevents import cloud_event_headers
-from schemas.codec import decode, decode_any, encode
+from schemas.codec import decode, decode_any
 from schemas.providers.body import NO_ENTITY, NOT_AN_OBJECT, NOT_JSON
-from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Link, LinkWithdrawal, Record, WebhookDelivery
+from schemas.records import Case, CaseEvent, Delivery, Event, Link, LinkWithdrawal, Record, WebhookDelivery
 from schemas.replays import HOME_KEY
 from streams.aside import FLOODED, Aside
 from streams.batching.records import BatchResult, DeadRecord, Output, StateReader
 from streams.batching.records import Record as KafkaRecord
+from streams.batching.sizes import Fits, everything_fits
 from streams.cases import CaseState, case, case_policy
+from streams.dead_lettering import TOO_LARGE, Sizes, TooLargeError, dead_letter, output_of
 from streams.intake import QuarantineError, intake, quarantined
 from streams.intake_state import IntakeState
 from streams.links import intake_link, intake_withdrawal
@@ -63,12 +62,23 @@ class IntakeProcess:
         policies: The rules of each tenant.
         names: The topics.
         bodies: Decrypts bodies; without it, encrypted ones are of a key that is not configured.
+        changelog: The topic of its state.
+        fits: Whether a topic takes what it is about to be given.
     """
 
-    def __init__(self, policies: Mapping[str, TenantPolicy], names: TopicNames, bodies: BodyDecryptor | None = None) -> None:
+    def __init__(
+        self,
+        policies: Mapping[str, TenantPolicy],
+        names: TopicNames,
+        bodies: BodyDecryptor | None = None,
+        *,
+        changelog: str = "",
+        fits: Fits = everything_fits,
+    ) -> None:
         self._policies = policies
         self._names = names
         self._bodies = bodies or BodyDecryptor({})
+        self._sizes = Sizes(changelog, fits)
 
     def __call__(self, partition: int, records: Sequence[KafkaRecord], state: StateReader) -> BatchResult:
         """What the batch comes to: outputs in the order of its records, and the new states of its keys.
@@ -94,14 +104,17 @@ class IntakeProcess:
                 after, told = self._one(record, before, aside)
                 home, trace = _carried(record)
                 made = [self._output(one, record.key, home, trace) for one in told]
-                if after is not before:
-                    writes[key] = _encoder.encode(after)
-                    states[key] = after
-                writes.update(aside.changes)
+                changes = aside.changes if after is before else {key: _encoder.encode(after), **aside.changes}
+                self._sizes.require(made, changes)
+                writes.update(changes)
+                states[key] = after
                 flooded += bool(aside.changes)
             except BadRecordError as error:
                 dead.append(DeadRecord(record.offset, UNDECODABLE, may_be_ours=True))
                 made = [self._undecodable(record, error)]
+            except TooLargeError as error:
+                dead.append(DeadRecord(record.offset, TOO_LARGE, may_be_ours=False, detail=str(error)))
+                made = self._dead(record, self._rejected(record, TOO_LARGE, str(error)))
             except _RejectedError as rejected:
                 dead.append(DeadRecord(record.offset, rejected.reason, may_be_ours=rejected.may_be_ours))
                 made = self._dead(record, rejected)
@@ -110,7 +123,7 @@ class IntakeProcess:
             except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours of the record go on
                 detail = f"{type(error).__name__} in {place_of(error)}"
                 dead.append(DeadRecord(record.offset, FAILED, may_be_ours=True, detail=detail))
-                made = self._dead(record, self._rejected(record, detail))
+                made = self._dead(record, self._rejected(record, FAILED, detail))
             outputs += made
         return BatchResult(outputs, writes, dead, {FLOODED: flooded})
 
@@ -134,13 +147,13 @@ class IntakeProcess:
         except QuarantineError as error:
             raise _RejectedError(error.reason, error.detail, delivery=delivery) from None
 
-    def _rejected(self, record: KafkaRecord, detail: str) -> _RejectedError:
-        """The rejection of a record whose processing failed; its delivery or link is named where it can be read."""
+    def _rejected(self, record: KafkaRecord, reason: str, detail: str) -> _RejectedError:
+        """The rejection of a record that is not processed; its delivery or link is named where it can be read."""
         with suppress(Exception):
             if record.topic == self._names.links:
-                return _RejectedError(FAILED, detail, link=_link_or_withdrawal(record.value or b""))
-            return _RejectedError(FAILED, detail, delivery=decode(record.value or b"", WebhookDelivery))
-        return _RejectedError(FAILED, detail)
+                return _RejectedError(reason, detail, link=_link_or_withdrawal(record.value or b""))
+            return _RejectedError(reason, detail, delivery=decode(record.value or b"", WebhookDelivery))
+        return _RejectedError(reason, detail)
 
     def _readable(self, delivery: WebhookDelivery) -> WebhookDelivery:
         """The delivery with its body in clear."""
@@ -160,12 +173,12 @@ class IntakeProcess:
     def _output(self, record: Record, key: bytes | None, home: bytes | None, trace: str | None) -> Output:
         match record:
             case Delivery():
-                return _output(self._names.deliveries, home, record, trace)
+                return output_of(self._names.deliveries, home, record, trace)
             case Event():
-                return _output(self._names.events, key, record, trace)
+                return output_of(self._names.events, key, record, trace)
             case CaseEvent():
                 case_key = topics.case_key(record.tenant, record.case_id).encode()
-                return _output(self._names.case_events, case_key, record, trace)
+                return output_of(self._names.case_events, case_key, record, trace)
             case _:
                 raise TypeError(f"the intake does not tell a {type(record).__name__}")
 
@@ -180,24 +193,39 @@ class IntakeProcess:
             received_at=_stated_at(link) if link else None,
         )
         home, trace = _carried(record)
-        outputs = [_output(self._names.dead_letters, home, letter, trace)]
+        outputs = [self._sizes.letter(self._names.dead_letters, home, letter, trace)]
         if delivery:
             verdict = quarantined(delivery, rejected.reason)
-            outputs.append(_output(self._names.deliveries, home, verdict, trace))
+            outputs.append(output_of(self._names.deliveries, home, verdict, trace))
         return outputs
 
     def _undecodable(self, record: KafkaRecord, error: BadRecordError) -> Output:
         stage = "links" if record.topic == self._names.links else "intake"
         letter = dead_letter(stage, UNDECODABLE, record, detail=error.message)
-        return _output(self._names.dead_letters, record.key, letter, _carried(record)[1])
+        return self._sizes.letter(self._names.dead_letters, record.key, letter, _carried(record)[1])
 
 
 class CasesProcess:
-    """The cases over a batch of case events."""
+    """The cases over a batch of case events.
 
-    def __init__(self, policies: Mapping[str, TenantPolicy], names: TopicNames) -> None:
+    Args:
+        policies: The rules of each tenant.
+        names: The topics.
+        changelog: The topic of its state.
+        fits: Whether a topic takes what it is about to be given.
+    """
+
+    def __init__(
+        self,
+        policies: Mapping[str, TenantPolicy],
+        names: TopicNames,
+        *,
+        changelog: str = "",
+        fits: Fits = everything_fits,
+    ) -> None:
         self._policies = policies
         self._names = names
+        self._sizes = Sizes(changelog, fits)
 
     def __call__(self, partition: int, records: Sequence[KafkaRecord], state: StateReader) -> BatchResult:
         """What the batch comes to: a snapshot for each event that was not known, and the new states of its cases."""
@@ -215,17 +243,20 @@ class CasesProcess:
                 aside = Aside(key, state, writes)
                 after, snapshot = self._one(record, before, aside)
                 if snapshot is not None:
-                    made = _output(self._names.cases, key, snapshot, _carried(record)[1])
-                    writes[key] = _encoder.encode(after)
+                    made = output_of(self._names.cases, key, snapshot, _carried(record)[1])
+                    changes = {key: _encoder.encode(after), **aside.changes}
+                    self._sizes.require([made], changes)
+                    writes.update(changes)
                     states[key] = after
                     outputs.append(made)
-                    writes.update(aside.changes)
                     flooded += bool(aside.changes)
                 continue
             except BadRecordError as error:
                 refused = DeadRecord(record.offset, UNDECODABLE, may_be_ours=True, detail=error.message)
             except _RejectedError as rejected:
                 refused = DeadRecord(record.offset, rejected.reason, may_be_ours=rejected.may_be_ours)
+            except TooLargeError as error:
+                refused = DeadRecord(record.offset, TOO_LARGE, may_be_ours=False, detail=str(error))
             except (KybStreamError, MemoryError):
                 raise  # no record's fault
             except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours of the record go on
@@ -234,7 +265,7 @@ class CasesProcess:
                 )
             dead.append(refused)
             letter = dead_letter("cases", refused.reason, record, detail=refused.detail)
-            outputs.append(_output(self._names.dead_letters, record.key, letter, _carried(record)[1]))
+            outputs.append(self._sizes.letter(self._names.dead_letters, record.key, letter, _carried(record)[1]))
         return BatchResult(outputs, writes, dead, {FLOODED: flooded})
 
     def _one(self, record: KafkaRecord, before: CaseState | None, aside: Aside) -> tuple[CaseState, Case | None]:
@@ -265,35 +296,6 @@ def _intake_state(value: bytes | None) -> IntakeState:
 
 def _case_state(value: bytes | None) -> CaseState | None:
     return None if value is None else _case_decoder.decode(value)
-
-
-def dead_letter(
-    stage: str,
-    reason: str,
-    record: KafkaRecord,
-    *,
-    detail: str | None = None,
-    delivery: WebhookDelivery | None = None,
-    received_at: datetime | None = None,
-) -> DeadLetter:
-    """The dead letter of a record, whole. Its id follows from the delivery or the bytes: the same record, the same letter."""
-    value = record.value or b""
-    identity = delivery.delivery_id if delivery else hashlib.sha256((record.key or b"") + b"\x00" + value).hexdigest()
-    return DeadLetter(
-        dead_letter_id=derived_id("dead-letter", stage, reason, identity),
-        delivery_id=delivery.delivery_id if delivery else None,
-        received_at=delivery.received_at if delivery else received_at or from_micros(record.timestamp_ms * 1000),
-        tenant=delivery.tenant if delivery else None,
-        source=delivery.source if delivery else None,
-        stage=stage,
-        reason=reason,
-        detail=detail,
-        origin_topic=record.topic,
-        origin_key=record.key,
-        origin_headers={name: content or b"" for name, content in record.headers},  # Kafka allows null
-        origin_value=record.value,
-        body_size=len(delivery.body) if delivery else len(value),
-    )
 
 
 def _carried(record: KafkaRecord) -> tuple[bytes | None, str | None]:
@@ -344,9 +346,3 @@ class _RejectedError(Exception):
         A body of which the ingress could read an entity is not the sender's: the intake can read it, too.
         """
         return self.reason not in _OF_THE_SENDER or (self.delivery is not None and self.delivery.entity_key is not None)
-
-
-def _output(
-    topic: str, key: bytes | None, record: Delivery | Event | CaseEvent | Case | DeadLetter, trace: str | None
-) -> Output:
-    return Output(topic, key, encode(record), cloud_event_headers(record, traceparent=trace))

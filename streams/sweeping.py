@@ -68,23 +68,25 @@ class Sweeping:
         result = self._process(partition, records, state)
         now = min(max((record.timestamp_ms for record in records), default=0) * 1000, to_micros(self._clock()))
         swept = self._sweep(partition, now, LOOKS * len(records))
-        writes = {key: value for key, value in swept.items() if key not in result.writes}
+        # The scan reads what the last batch left; the state may be newer, by what this batch has written so far.
+        current = state.get_many(swept)
+        writes = {key: left for key, (value, left) in swept.items() if key not in result.writes and current.get(key) == value}
         if not writes:
             return result
         deleted = sum(value is None for value in writes.values())
         return msgspec.structs.replace(result, writes={**result.writes, **writes}, counts={**result.counts, EXPIRED: deleted})
 
-    def _sweep(self, partition: int, now: int, looks: int) -> dict[bytes, bytes | None]:
+    def _sweep(self, partition: int, now: int, looks: int) -> dict[bytes, tuple[bytes, bytes | None]]:
         turn = self._passes.get(partition, _Pass(self._first))
         if now < turn.not_before:
             return {}
-        writes: dict[bytes, bytes | None] = {}
+        writes: dict[bytes, tuple[bytes, bytes | None]] = {}
         looked = 0
         for key, value in islice(self._scan(partition, turn.after), looks):
             looked += 1
             remains = self._remains(key, value, now)
             if remains is not value:
-                writes[key] = remains
+                writes[key] = value, remains
             turn = replace(turn, after=key)
         if looked < looks:
             turn = _Pass(self._first, now + PAUSE // timedelta(microseconds=1))

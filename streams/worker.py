@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 import structlog
@@ -27,6 +28,7 @@ from schemas.topic_config import topic_config
 from schemas.topics import ALL_TOPICS, case_key
 from streams.aside import FIRST_KEY, is_aside
 from streams.batching import BatchApp, BatchTable, Observer, Output, Process, changelog_topic, run
+from streams.batching.sizes import Fits
 from streams.cases import expiry
 from streams.dead_letter_limit import Limited
 from streams.expiring import CaseRemains, IntakeRemains, told_again_within
@@ -43,6 +45,13 @@ CASES_TABLE = "cases"
 TABLES = (INTAKE_TABLE, CASES_TABLE)
 
 Clock = Callable[[], datetime]
+
+
+class _Sizes(TypedDict):
+    changelog: str
+    fits: Fits
+
+
 _SCANNED_BETWEEN_YIELDS = 200
 
 
@@ -77,17 +86,23 @@ def build_app(settings: Settings, observer: Observer | None = None, clock: Clock
     def limited(agent: str, process: Process) -> Process:
         return Limited(agent, process, share=worker.dead_letter_share, window=worker.dead_letter_window)
 
+    def sizes(table: str) -> _Sizes:
+        return {"changelog": changelog_topic(worker.group, table, settings.kafka.partitions).name, "fits": app.sizes.fits}
+
     names = TopicNames(settings.kafka.topic_prefix)
+    app.output_topics |= {names.deliveries, names.events, names.case_events, names.cases, names.dead_letters}
     rules = policies(settings)
     deliveries_and_links = app.batch_topic(names.raw, names.links)
     intakes = app.batch_table(INTAKE_TABLE)
-    intake = limited(INTAKE_TABLE, IntakeProcess(rules, names, body_decryptor(settings.encryption)))
+    intake = limited(INTAKE_TABLE, IntakeProcess(rules, names, body_decryptor(settings.encryption), **sizes(INTAKE_TABLE)))
     intake = Sweeping(intake, intakes.scan, IntakeRemains(rules), clock)
     # Two topics: their order among each other may differ after a kill, so what was told must follow from what is remembered.
     app.batch_agent(deliveries_and_links, intakes, intake, retells=True)
     cases = app.batch_table(CASES_TABLE)
     forgetful = CaseRemains(told_again_within(settings.kafka))
-    fold = Sweeping(limited(CASES_TABLE, CasesProcess(rules, names)), cases.scan, forgetful, clock, first=FIRST_KEY)
+    fold = Sweeping(
+        limited(CASES_TABLE, CasesProcess(rules, names, **sizes(CASES_TABLE))), cases.scan, forgetful, clock, first=FIRST_KEY
+    )
     app.batch_agent(app.batch_topic(names.case_events), cases, fold)
     return app, cases
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,7 +14,8 @@ from aiokafka.errors import KafkaError
 from kybstream.errors import KybStreamError
 from streams.batching.errors import StateUnavailableError
 from streams.batching.observing import Measured
-from streams.batching.records import BatchResult, Output, Process, Record
+from streams.batching.records import BatchResult, Output, Process, Record, StateReader
+from streams.batching.slices import Slices
 from streams.batching.steps import run_batch
 from streams.batching.table import BatchTable, TableReader
 from streams.batching.turns import Chunk, Turns
@@ -36,6 +38,10 @@ class KafkaEffects:
         self._table = table
         self._events = events
         self._partition: int = events[0].message.partition
+
+    def take(self, count: int) -> None:
+        """Leave all but the first events for a later batch."""
+        self._events = self._events[:count]
 
     def current(self) -> bool:
         """Tell whether no rebalance came between: generations count them."""
@@ -79,7 +85,7 @@ class BatchAgent:
         self._app = app
         self._name = table.name
         self._table = table
-        self._process = process
+        self._slices = Slices(process, app.computing)
         self._retells = retells
         self._turns = Turns(app.batch_records)
         self._running: set[asyncio.Task[None]] = set()
@@ -106,44 +112,47 @@ class BatchAgent:
             task.cancel()
 
     async def _serve(self, number: int) -> None:
+        events: list[Any] = []
         try:
             while chunks := self._turns.take(number):
-                await self._run([chunk.event for chunk in chunks])
+                events = [chunk.event for chunk in chunks]
+                while events:
+                    # A batch that would take too long ends early; the rest is the next one.
+                    events = events[await self._run(events) :]
         except asyncio.CancelledError:
             # Abandoned: what still waits is forgotten, too.
+            self._forget(events)
             while chunks := self._turns.take(number):
                 self._forget([chunk.event for chunk in chunks])
             raise
 
-    async def _run(self, events: Sequence[Any]) -> None:
+    async def _run(self, events: Sequence[Any]) -> int:
+        """Run a batch of the first of these events; returns how many these are, all if they were abandoned."""
         first = events[0].message
-        effects = KafkaEffects(self._app, self._table, events)
+        done = 0
         try:
-            await self._process_until_done([event.message for event in events], effects)
+            done = await self._process_until_done(events)
         except Exception as error:
             log.exception("batch_failed", topic=first.topic, partition=first.partition, first=first.value[0].offset)
             await self._app.crash(error)
-        finally:
-            self._forget(events)
+        done = done or len(events)
+        self._forget(events[:done])
+        return done
 
     def _forget(self, events: Sequence[Any]) -> None:
         for event in events:
             if not event.message.acked:
                 self._app.consumer.forget(event.message)
 
-    async def _process_until_done(self, messages: Sequence[Any], effects: KafkaEffects) -> None:
-        message = messages[-1]
-        records = [_record(raw) for each in messages for raw in each.value]
+    async def _process_until_done(self, events: Sequence[Any]) -> int:
+        message = events[-1].message
         where = {"topic": message.topic, "partition": message.partition, "end": message.offset}
         pause = FIRST_PAUSE_SECONDS
+        effects = KafkaEffects(self._app, self._table, events)
         # A rebalance or a stop waits for batches that began; the others, and what would be tried again, it delivers again.
         while self._app.consumer.flow_active and effects.current() and not self._app.should_stop:
-            batch = Measured(self._name, self._process, effects, self._app.observer)
             try:
-                if await run_batch(message.partition, records, batch, batch, retells=self._retells):
-                    self._done(records, batch.result)
-                else:
-                    log.info("batch_abandoned", **where)
+                done = await self._attempt(events)
             except Exception as error:
                 if not _retriable(error):
                     raise
@@ -152,14 +161,43 @@ class BatchAgent:
                 log.warning("batch_tried_again", **failure, **where)
                 self._app.observer.batch_retried(self._name)
             else:
-                return
+                if not done:
+                    log.info("batch_abandoned", **where)
+                return done
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._app.consumer.suspend_flow.wait(), pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        return 0
+
+    async def _attempt(self, events: Sequence[Any]) -> int:
+        """Try a batch of the first of these events; returns how many, none if the partition is lost."""
+        messages = [event.message for event in events]
+        records = [_record(raw) for message in messages for raw in message.value]
+        ends = list(accumulate(len(message.value) for message in messages))
+        effects = KafkaEffects(self._app, self._table, events)
+        taken = 0
+
+        async def compute(state: StateReader) -> BatchResult:
+            nonlocal taken
+            number, producer = messages[0].partition, self._app.producer
+            result, taken = await self._slices.compute(number, records, state, ends=ends, current=effects.current)
+            exceeded = self._app.sizes.exceeded()
+            if exceeded and await producer.renew_sizes(exceeded):
+                # Kafka's limits are others meanwhile.
+                result, taken = await self._slices.compute(number, records, state, ends=ends, current=effects.current)
+            if taken:
+                effects.take(ends.index(taken) + 1)
+            return result
+
+        batch = Measured(self._name, compute, effects, self._app.observer)
+        if not await run_batch(batch, batch, retells=self._retells):
+            return 0
+        self._done(records[:taken], batch.result)
+        return ends.index(taken) + 1
 
     def _done(self, records: Sequence[Record], result: BatchResult) -> None:
         self._app.observer.batch_done(self._name, len(records), result)
-        suspects = [dead for dead in result.dead if dead.may_be_ours]
+        suspects = [dead for dead in result.dead if dead.may_be_ours or dead.detail]
         if suspects:
             log.warning(
                 "records_dead_lettered",

@@ -18,6 +18,7 @@ from streams.batching.observing import Observer, Unobserved
 from streams.batching.producer import BatchProducer
 from streams.batching.progress import PartitionProgress
 from streams.batching.records import Output, Process
+from streams.batching.sizes import TopicSizes
 from streams.batching.table import BatchTable
 
 log = structlog.get_logger(__name__)
@@ -96,6 +97,9 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
     ) -> None:
         self.source_topics: set[str] = set()
         self.batched_topics: set[str] = set()
+        self.output_topics: set[str] = set()
+        self.sizes = TopicSizes()
+        self.computing = asyncio.Lock()
         self.inflight_records = inflight_records
         self.batch_records = batch_records
         self.observer: Observer = observer or Unobserved()

@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 FETCH_SECONDS = 1.0
 """How long one fetch waits for records; also how long a stop may have to wait for it."""
 
+DELIVERED_RECORDS = 250
+"""Most records of one message: a batch is several of them, and what it costs decides how many."""
+
 THREAD_SECONDS = 0.5
 """How long a stop may block the event loop for the consumer's thread to end."""
 
@@ -151,7 +154,12 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
                 continue  # it stays undelivered, so the position is set back
             chunk = fetched if fetched[0].offset >= expected else [r for r in fetched if r.offset >= expected]
             if chunk:
-                if tp.topic in self.app.batched_topics:
+                if tp.topic in self.app.source_topics:
+                    for first in range(0, len(chunk), DELIVERED_RECORDS):
+                        piece = chunk[first : first + DELIVERED_RECORDS]
+                        await self._deliver_batch(tp, piece, generation)
+                        self._read_offset[tp] = piece[-1].offset + 1
+                elif tp.topic in self.app.batched_topics:
                     await self._deliver_batch(tp, chunk, generation)
                 else:
                     for record in chunk:  # Faust's own topics, should there be any

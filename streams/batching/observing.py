@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from streams.batching.records import BatchResult, Output, Process, Record, StateReader
-from streams.batching.steps import Effects
+from streams.batching.records import BatchResult, Output, StateReader
+from streams.batching.steps import Compute, Effects
 
 Step = Literal["compute", "outputs", "changelog", "store"]
 """Steps 1 to 4 of `steps`; the fifth is a note in memory."""
@@ -40,23 +40,23 @@ class Unobserved:
 
 
 class Measured:
-    """The process and the effects of one batch, both measured: stands for either in `run_batch`.
+    """The computation and the effects of one batch, both measured: stands for either in `run_batch`.
 
     Attributes:
         result: What the batch came to, once it has been computed.
     """
 
-    def __init__(self, agent: str, process: Process, effects: Effects, observer: Observer) -> None:
+    def __init__(self, agent: str, compute: Compute, effects: Effects, observer: Observer) -> None:
         self._agent = agent
-        self._process = process
+        self._compute = compute
         self._effects = effects
         self._observer = observer
         self.result = BatchResult()
 
-    def __call__(self, partition: int, records: Sequence[Record], state: StateReader) -> BatchResult:
+    async def __call__(self, state: StateReader) -> BatchResult:
         """Step 1."""
         began = time.perf_counter()
-        self.result = self._process(partition, records, state)
+        self.result = await self._compute(state)
         self._took("compute", began)
         return self.result
 

@@ -20,10 +20,13 @@ order: it would lose its outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from streams.batching.records import BatchResult, Output, Process, Record, StateReader
+from streams.batching.records import BatchResult, Output, StateReader
+
+Compute = Callable[[StateReader], Awaitable[BatchResult]]
+"""`state -> result` of the records of one batch; changes nothing."""
 
 
 class Effects(Protocol):
@@ -48,28 +51,26 @@ class Effects(Protocol):
         """Allow the batch's offset range to be committed."""
 
 
-async def run_batch(
-    partition: int, records: Sequence[Record], process: Process, effects: Effects, *, retells: bool = False
-) -> bool:
+async def run_batch(compute: Compute, effects: Effects, *, retells: bool = False) -> bool:
     """Run one batch through the numbered steps of this module.
 
     Args:
-        partition: The partition number.
-        records: Of one topic, in offset order.
-        process: The pure part.
+        compute: The pure part.
         effects: What it does to the world.
-        retells: Whether `process` says the same again for what its state knows; step 3 is then taken before step 2.
+        retells: Whether `compute` says the same again for what its state knows; step 3 is then taken before step 2.
 
     Returns:
         False if a rebalance took the partition meanwhile: the batch was left unacknowledged, and whoever owns the partition
         now reads it again. The local store is then left alone, because recovery brings it up to the changelog.
 
     Raises:
-        Exception: whatever `process` or a step raises; nothing after that step was done. The batch may be run again, as after
+        Exception: whatever `compute` or a step raises; nothing after that step was done. The batch may be run again, as after
             a kill.
     """
     # 1. Compute.
-    result: BatchResult = process(partition, records, effects.reader())
+    result = await compute(effects.reader())
+    if not effects.current():
+        return False
     offset = 0
     for outputs in (False, True) if retells else (True, False):
         if outputs and result.outputs:

@@ -9,7 +9,7 @@ import faust
 import structlog
 
 from streams.batching.changelog import ChangelogTopic, changelog_topic
-from streams.batching.errors import ChangelogConflictError
+from streams.batching.errors import ChangelogConflictError, RecordTooLargeError
 from streams.batching.state import StateSize
 from streams.batching.store import BatchStore
 
@@ -97,7 +97,12 @@ class BatchTable(faust.Table):  # type: ignore[misc] # Faust publishes no types
         store: BatchStore = self.data
         last = store.tail(partition)
         rows = [(key, value, None, ()) for key, value in writes]
-        for base, count in await producer.send_rows(self.changelog_topic_name, partition, rows):
+        try:
+            written = await producer.send_rows(self.changelog_topic_name, partition, rows)
+        except RecordTooLargeError as error:
+            store.tails[partition] = last + error.appended
+            raise
+        for base, count in written:
             if base != last + 1:
                 topic = self.changelog_topic_name
                 raise ChangelogConflictError(

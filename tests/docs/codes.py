@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from schemas.providers import body, kyb
-from streams import flood, fold, folding, intake, linking, processing
+from streams import dead_lettering, flood, fold, folding, intake, linking, processing
 
 DEAD_LETTER_REASONS = {
     body.NOT_JSON: "stage intake: the body is not JSON, nested too deeply, or cut off; a value that cannot be read is replaced",
     body.NOT_AN_OBJECT: "stage intake: the body is JSON, but not an object",
     body.NO_ENTITY: "stage intake: the body names no usable `service_id` (KYB) or `userNo` (KYC)",
+    dead_lettering.TOO_LARGE: "stages intake, links and cases: a state or an output that follows from the record is larger "
+    "than its topic takes; `detail` names the topic. A letter that is itself too large lacks the record's value, and says so",
     processing.UNDECRYPTABLE: "stage intake: the encrypted body, its data key or its delivery was changed",
     intake.ENTITY_MISMATCH: "stage intake: ingress and worker have different `tenants.pseudonym_key`, or versions of it",
     processing.UNKNOWN_TENANT: "stages intake and links: the worker's configuration has no such tenant",

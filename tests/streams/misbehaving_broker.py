@@ -14,6 +14,7 @@ from streams.batching import Output, Process, StateReader
 from streams.batching.records import Record as KafkaRecord
 from streams.batching.steps import run_batch
 from streams.processing import CasesProcess, IntakeProcess
+from tests.streams.computing import computing
 from tests.streams.pipeline import NAMES, POLICIES
 
 PARTITIONS = 2
@@ -198,7 +199,7 @@ class Broker:
         table = agent.tables[number]
         effects = Effects(self, table, records, kill)
         try:
-            assert complete(run_batch(number, records, agent.process, effects, retells=agent.retells))
+            assert complete(run_batch(computing(agent.process, number, records), effects, retells=agent.retells))
         except KilledError:
             assert kill is not None
             if kill.committed:

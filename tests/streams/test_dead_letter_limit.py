@@ -10,7 +10,7 @@ import pytest
 from schemas.codec import encode
 from schemas.topics import DEAD_LETTERS, DELIVERIES
 from streams.batching import BatchResult, DeadRecord, Record, StateReader
-from streams.dead_letter_limit import HINTS, DeadLetterLimitError, Limited, Tally
+from streams.dead_letter_limit import HINTS, DeadLetterLimitError, Limited, Offsets, Tally
 from streams.processing import IntakeProcess
 from tests.docs.codes import DEAD_LETTER_REASONS
 from tests.streams.pipeline import NAMES, POLICIES, DictState, Door, as_record
@@ -103,15 +103,30 @@ def test_a_batch_that_is_tried_again_counts_once() -> None:
         process(0, [bad], DictState())
 
 
+def at(number: int) -> Offsets:
+    """Where a batch of ten offsets is."""
+    return Offsets("topic", 0, number * 10, number * 10 + 9)
+
+
+def test_what_is_processed_again_in_other_pieces_counts_once() -> None:
+    """A batch that is tried again may be cut elsewhere; what overlaps is what it was, another partition is not."""
+    tally = Tally(share=0.5, window=100)
+    tally.add(Offsets("topic", 0, 0, 9), 10, Counter({"a": 10}))
+    tally.add(Offsets("topic", 1, 0, 9), 10, Counter({"a": 1}))
+    tally.add(Offsets("topic", 0, 0, 3), 4, Counter({"a": 4}))
+    tally.add(Offsets("topic", 0, 4, 9), 6, Counter({"a": 6}))
+    assert (tally.records, tally.reasons) == (20, Counter({"a": 11}))
+
+
 def test_the_newest_whole_batches_make_up_the_window() -> None:
     """As few as have enough records; what is older is forgotten."""
     tally = Tally(share=0.5, window=10)
     for number in range(3):
-        tally.add(number, 4, Counter({"a": 4}))
+        tally.add(at(number), 4, Counter({"a": 4}))
     assert (tally.records, tally.exceeded()) == (12, True)
-    tally.add(3, 4, Counter())
+    tally.add(at(3), 4, Counter())
     assert (tally.records, tally.reasons, tally.exceeded()) == (12, Counter({"a": 8}), True)
-    tally.add(4, 100, Counter({"b": 1}))
+    tally.add(at(4), 100, Counter({"b": 1}))
     assert (tally.records, tally.reasons, tally.exceeded()) == (100, Counter({"b": 1}), False)
 
 

@@ -178,7 +178,7 @@ def test_sweeping_changes_nothing_that_is_said(log: list[tuple[timedelta, KafkaR
 
 
 def test_what_a_batch_writes_itself_is_its_own_affair() -> None:
-    """A key that the batch is about keeps the batch's value."""
+    """A key that the batch is about keeps the batch's value, also one that an earlier slice of it wrote."""
 
     def process(_partition: int, _records: object, _state: StateReader) -> BatchResult:
         return BatchResult(writes={b"a": b"new"})
@@ -186,7 +186,9 @@ def test_what_a_batch_writes_itself_is_its_own_affair() -> None:
     entries = [(b"a", b"old"), (b"b", b"old")]
     sweeping = Sweeping(process, lambda _, after: iter([e for e in entries if e[0] > after]), lambda *_: None, lambda: START)
     record = KafkaRecord("t", 0, 0, 1, b"a", b"", ())
-    assert sweeping(0, [record], DictState()).writes == {b"a": b"new", b"b": None}
+    assert sweeping(0, [record], DictState(dict(entries))).writes == {b"a": b"new", b"b": None}
+    written_before = DictState(dict(entries) | {b"b": b"newer"})
+    assert sweeping(0, [record], written_before).writes == {b"a": b"new"}
 
 
 def test_ids_of_absorbed_events_are_kept_as_long_as_a_topic_can_tell_them_again() -> None:

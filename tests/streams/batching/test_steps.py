@@ -8,6 +8,7 @@ import pytest
 
 from streams.batching import BatchResult, Output, Record, StateReader
 from streams.batching.steps import run_batch
+from tests.streams.computing import computing
 
 
 class KilledError(Exception):
@@ -120,7 +121,7 @@ async def run_killed_once(kind: type[FakeEffects], kill_in: int, kill_after: int
                 if records[-1].offset < world.committed:
                     continue
                 kill = kill_after if (attempt, number) == (0, kill_in) else 99
-                await run_batch(0, records, forward_new, kind(world, records, kill))
+                await run_batch(computing(forward_new, 0, records), kind(world, records, kill))
             break
         except KilledError:
             continue
@@ -130,7 +131,7 @@ async def run_killed_once(kind: type[FakeEffects], kill_in: int, kill_after: int
 async def test_the_steps_are_taken_in_their_order() -> None:
     """Outputs, changelog, store, acknowledgement."""
     world = World()
-    assert await run_batch(0, batches()[0], forward_new, FakeEffects(world, batches()[0]))
+    assert await run_batch(computing(forward_new, 0, batches()[0]), FakeEffects(world, batches()[0]))
     assert world.happened == ["outputs", "changelog", "store", "acknowledge"]
 
 
@@ -159,7 +160,7 @@ async def test_a_batch_whose_partition_is_lost_is_abandoned(lost_after: int, hap
     """Nothing more is written, above all not the local store, and nothing is acknowledged."""
     world = World()
     effects = FakeEffects(world, batches()[0], lost_after=lost_after)
-    assert not await run_batch(0, batches()[0], forward_new, effects)
+    assert not await run_batch(computing(forward_new, 0, batches()[0]), effects)
     assert world.happened == happened
     assert world.committed == 0
 
@@ -173,7 +174,7 @@ async def test_an_exception_in_process_acknowledges_nothing() -> None:
 
     world = World()
     with pytest.raises(ValueError, match="no"):
-        await run_batch(0, batches()[0], explode, FakeEffects(world, batches()[0]))
+        await run_batch(computing(explode, 0, batches()[0]), FakeEffects(world, batches()[0]))
     assert world.happened == []
 
 
@@ -181,7 +182,7 @@ async def test_a_process_that_retells_remembers_before_it_tells() -> None:
     """State, then outputs: what was told always follows from what is remembered."""
     world = World()
     records = [Record("in", 0, offset, 0, b"k%d" % offset, b"v", ()) for offset in range(3)]
-    assert await run_batch(0, records, retelling, FakeEffects(world, records), retells=True)
+    assert await run_batch(computing(retelling, 0, records), FakeEffects(world, records), retells=True)
     assert world.happened == ["changelog", "outputs", "store", "acknowledge"]
 
 
@@ -191,9 +192,9 @@ async def test_a_kill_of_a_process_that_retells_loses_nothing(kill_after: int) -
     world = World()
     records = [Record("in", 0, offset, 0, b"k%d" % offset, b"v", ()) for offset in range(3)]
     with pytest.raises(KilledError):
-        await run_batch(0, records, retelling, FakeEffects(world, records, kill_after), retells=True)
+        await run_batch(computing(retelling, 0, records), FakeEffects(world, records, kill_after), retells=True)
     assert world.committed == 0
-    assert await run_batch(0, records, retelling, FakeEffects(world, records), retells=True)
+    assert await run_batch(computing(retelling, 0, records), FakeEffects(world, records), retells=True)
     assert {output for output in world.outputs if output} == {b"k0", b"k1", b"k2"}
 
 

@@ -124,8 +124,8 @@ async def test_deleted_local_state_is_read_back_from_the_changelog(lab: Lab) -> 
 
 
 @pytest.mark.kafka
-async def test_a_topic_that_refuses_the_size_stops_the_worker(apache_kafka: KafkaNode, tmp_path: Path) -> None:
-    """Nothing is acknowledged, and the error names the topic and the setting."""
+async def test_a_process_that_does_not_ask_for_sizes_stops_the_worker(apache_kafka: KafkaNode, tmp_path: Path) -> None:
+    """It says again what the topic refuses: nothing is acknowledged, and the error names the topic and the setting."""
     async with Lab(apache_kafka.bootstrap_servers, tmp_path) as lab:
         await lab.create("in")
         await lab.create("out", config={"max.message.bytes": "2000"})
