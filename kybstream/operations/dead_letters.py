@@ -167,6 +167,11 @@ async def replay_letters(
 
 
 async def _resend(resender: Resender, one: Letter, whole: DeadLetter, *, by: str, rekey: Rekey | None) -> tuple[Resent, Replay]:
+    if whole.origin_value is None and whole.body_size:
+        raise RunError(
+            f"the dead letter {whole.dead_letter_id} lacks the record's value, which was too large",
+            hint="`kyb-stream replay --from … --to …` takes deliveries from the raw topic.",
+        )
     mark = next_mark(one, replay_id=new_replay_id(), by=by, at=datetime.now(UTC))
     key, value = (whole.origin_key, whole.origin_value) if rekey is None else rekey(whole.origin_key, whole.origin_value)
     changed = key != whole.origin_key
