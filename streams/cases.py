@@ -7,17 +7,30 @@ difference. An event already in the set gives nothing: whoever put it there had 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import msgspec
 
 from kybstream.ids import derived_id, from_micros, to_micros
+from schemas.providers import kyb
 from schemas.records import Case, CaseEvent
 from streams.aside import Aside
 from streams.facts import CasePolicy, Fact
-from streams.flood import EDGE, Absorbed, with_one_more
+from streams.flood import (
+    BOUNDS,
+    MANY_SERVICES,
+    Absorbed,
+    Bounds,
+    Others,
+    bounded_company,
+    bounded_person,
+    counted,
+    kept_services,
+)
 from streams.fold import fold
 from streams.linking import PROVISIONAL_PREFIX
+from streams.others import Person, first_out, read_person, with_person, written
 
 _CLOSED = frozenset({"completed", "rejected", "expired", "merged"})
 _TIME_BYTES = 8
@@ -29,9 +42,12 @@ class CaseState(msgspec.Struct):
     Attributes:
         tenant: Owner of the case.
         case_id: KYB service_id, or kyc:<subject>.
-        facts: Its events by id: all, or of very many alike ones the first and the last (`streams.flood`).
+        facts: Its events by id: all, or of very many those at the edges of time (`streams.flood`).
         absorbed: How many others there were; their ids have entries of their own (`streams.aside`).
         expires_at: When the case expires, in microseconds since the epoch; None while nothing is waiting.
+        others: The persons beyond the bound, who have entries of their own; None while there are none.
+        more_services: Whether there were more services than are kept.
+        bounded: Whether its facts have their bounds; those of older versions had fewer.
     """
 
     tenant: str
@@ -39,10 +55,13 @@ class CaseState(msgspec.Struct):
     facts: dict[str, Fact] = {}
     expires_at: int | None = None
     absorbed: tuple[Absorbed, ...] = ()
+    others: Others | None = None
+    more_services: bool = False
+    bounded: bool = False
 
 
 def case(
-    state: CaseState | None, event: CaseEvent, policy: CasePolicy, aside: Aside, *, edge: int = EDGE
+    state: CaseState | None, event: CaseEvent, policy: CasePolicy, aside: Aside, *, bounds: Bounds = BOUNDS
 ) -> tuple[CaseState, Case | None]:
     """Takes one event into its case.
 
@@ -51,26 +70,138 @@ def case(
         event: Of this case.
         policy: The rules.
         aside: What lies beside the state; the caller writes what this changes.
-        edge: How many of alike events are kept from the beginning and from the end.
+        bounds: How much is kept one by one.
 
     Returns:
         The new state, and the snapshot of the case with this event; None when the event is known.
     """
     if state is None:
-        state = CaseState(event.tenant, event.case_id)
-    if event.event_id in state.facts or (state.absorbed and aside.get(event.event_id) is not None):
+        state = CaseState(event.tenant, event.case_id, bounded=True)
+    person = _person_out(state, event.subject, aside)
+    if _knows(state, person, event.event_id, aside):
         return state, None
-    kept = with_one_more(state.facts, state.absorbed, Fact.of(event), edge)
-    if kept.gone is not None:
-        aside.put(kept.gone.event_id, kept.gone.at.to_bytes(_TIME_BYTES, "big"))
-    snapshot = fold(state.tenant, state.case_id, kept.facts.values(), policy, kept.absorbed)
-    expires_at = None if snapshot.outcome in _CLOSED else to_micros(snapshot.deadline_at)
-    return CaseState(state.tenant, state.case_id, kept.facts, expires_at, kept.absorbed), snapshot
+    fact = Fact.of(event)
+    after = msgspec.structs.replace(state) if state.bounded else _bounded(state, aside, bounds)
+    if person is None or after.others is None:
+        after.facts = {**after.facts, fact.event_id: fact}
+        _bound(after, fact, aside, bounds)
+    else:
+        grown = _kept_of(Person({**person.facts, fact.event_id: fact}, person.absorbed), aside, bounds)
+        after.others = with_person(after.others, person if person.facts else None, grown)
+        aside.put(_entry(fact.subject), written(grown))
+    snapshot = fold(after.tenant, after.case_id, after.facts.values(), policy, after.absorbed, others=after.others)
+    if after.more_services:
+        snapshot = msgspec.structs.replace(snapshot, anomalies=tuple(sorted({*snapshot.anomalies, MANY_SERVICES})))
+    after.expires_at = None if snapshot.outcome in _CLOSED else to_micros(snapshot.deadline_at)
+    return after, snapshot
 
 
-def absorbed_at(value: bytes) -> int:
-    """Receipt of an absorbed event, of its entry, in microseconds since the epoch."""
-    return int.from_bytes(value, "big")
+def _person_out(state: CaseState, subject: str | None, aside: Aside) -> Person | None:
+    """The person of an event, if they are beyond the bound of the case."""
+    if state.others is None or subject is None or subject < state.others.cut:
+        return None
+    return read_person(aside.get(_entry(subject)))
+
+
+def _knows(state: CaseState, person: Person | None, event_id: str, aside: Aside) -> bool:
+    if event_id in (state.facts if person is None else person.facts):
+        return True
+    return bool(state.absorbed or person) and aside.get(event_id) is not None
+
+
+def _entry(subject: str | None) -> str:
+    return f"subject:{subject}"
+
+
+def _bounded(state: CaseState, aside: Aside, bounds: Bounds) -> CaseState:
+    """The state of an older version with the bounds of this one."""
+    after = msgspec.structs.replace(
+        state,
+        facts={event_id: fact.bounded() for event_id, fact in state.facts.items()},
+        absorbed=counted(state.absorbed, ()),
+        bounded=True,
+    )
+    for fact in {fact.subject: fact for fact in after.facts.values()}.values():
+        _bound(after, fact, aside, bounds)
+    return after
+
+
+def _bound(state: CaseState, fact: Fact, aside: Aside, bounds: Bounds) -> None:
+    """Brings a state with one more event within its bounds."""
+    if fact.subject is None:
+        _bound_services(state, fact)
+        if len(state.facts) > bounds.company or state.absorbed:
+            _bound_company(state, aside, bounds)
+        return
+    if len(state.facts) > 2 * bounds.edge:
+        mine = Person({key: each for key, each in state.facts.items() if each.subject == fact.subject})
+        kept = _kept_of(mine, aside, bounds)
+        state.facts = {key: each for key, each in state.facts.items() if key in kept.facts or each.subject != fact.subject}
+        state.absorbed = counted(state.absorbed, [mine.facts[key] for key in mine.facts.keys() - kept.facts.keys()])
+    cut = first_out(state.facts.values(), bounds)
+    if cut is not None:
+        _move_out(state, cut, aside)
+
+
+def _bound_services(state: CaseState, fact: Fact) -> None:
+    if kyb.SERVICES.issuperset(fact.services):
+        return
+    names = {name for each in state.facts.values() for name in each.services}
+    kept = kept_services(names)
+    if names <= kept:
+        return
+    state.more_services = True
+    for key, each in state.facts.items():
+        if not kept.issuperset(each.services):
+            services = tuple(name for name in each.services if name in kept)
+            state.facts = {**state.facts, key: msgspec.structs.replace(each, services=services)}
+
+
+def _bound_company(state: CaseState, aside: Aside, bounds: Bounds) -> None:
+    mine = {key: each for key, each in state.facts.items() if each.subject is None}
+    flooded = any(each.like.subject is None for each in state.absorbed)
+    kept = bounded_company(mine.values(), bounds.company, flooded=flooded)
+    gone = [each for key, each in mine.items() if key not in kept]
+    if gone:
+        _put_ids_aside(gone, aside)
+        state.facts = {key: each for key, each in state.facts.items() if key in kept or each.subject is not None}
+        state.absorbed = counted(state.absorbed, gone)
+
+
+def _kept_of(person: Person, aside: Aside, bounds: Bounds) -> Person:
+    """What is kept of a person's events."""
+    if len(person.facts) <= 2 * bounds.edge:
+        return person
+    kept = bounded_person(person.facts.values(), bounds.edge)
+    gone = [fact for key, fact in person.facts.items() if key not in kept]
+    _put_ids_aside(gone, aside)
+    return Person({key: fact for key, fact in person.facts.items() if key in kept}, counted(person.absorbed, gone))
+
+
+def _put_ids_aside(gone: Iterable[Fact], aside: Aside) -> None:
+    for fact in gone:
+        aside.put(fact.event_id, fact.at.to_bytes(_TIME_BYTES, "big"))
+
+
+def _move_out(state: CaseState, cut: str, aside: Aside) -> None:
+    """Gives each person from this one on an entry of their own."""
+    others = Others(cut) if state.others is None else msgspec.structs.replace(state.others, cut=cut)
+    out = sorted({each.subject for each in state.facts.values() if each.subject is not None and each.subject >= cut})
+    for subject in out:
+        person = Person(
+            {key: each for key, each in state.facts.items() if each.subject == subject},
+            tuple(each for each in state.absorbed if each.like.subject == subject),
+        )
+        others = with_person(others, None, person)
+        aside.put(_entry(subject), written(person))
+    state.others = others
+    state.facts = {key: each for key, each in state.facts.items() if each.subject is None or each.subject < cut}
+    state.absorbed = tuple(each for each in state.absorbed if each.like.subject is None or each.like.subject < cut)
+
+
+def absorbed_at(value: bytes) -> int | None:
+    """Receipt of an absorbed event, of its entry, in microseconds since the epoch; None of a person's entry."""
+    return int.from_bytes(value, "big") if len(value) == _TIME_BYTES else None
 
 
 def expiry(state: CaseState, now: datetime) -> CaseEvent | None:

@@ -32,11 +32,11 @@ def in_order(facts: Iterable[Fact]) -> list[Fact]:
     """The events in the order in which they count. Those that differ only in their ids may stand in any order."""
     ordered = sorted(facts, key=_at)
     if any(before.at == after.at for before, after in pairwise(ordered)):
-        ordered.sort(key=_key)
+        ordered.sort(key=order_key)
     return ordered
 
 
-def _key(fact: Fact) -> tuple[object, ...]:
+def order_key(fact: Fact) -> tuple[object, ...]:
     """What decides, and behind it all else that the event says, so that its id decides nothing that anybody sees."""
     within = 0
     if fact.kind == "kyb":

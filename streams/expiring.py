@@ -66,7 +66,9 @@ class CaseRemains:
 
     def __call__(self, key: bytes, value: bytes, now: int) -> bytes | None:
         """What remains of an entry."""
-        return None if is_aside(key) and absorbed_at(value) + self._kept < now else value
+        if not is_aside(key) or (at := absorbed_at(value)) is None:
+            return value
+        return None if at + self._kept < now else value
 
 
 def told_again_within(kafka: KafkaSettings) -> timedelta:

@@ -8,7 +8,14 @@ from datetime import timedelta
 import msgspec
 
 from kybstream.ids import to_micros
+from schemas.providers import kyb, kyc
+from schemas.providers.fields import MAX_CODE_BYTES, MAX_NAME_BYTES, MAX_UNDOCUMENTED_NAMES, TOTALS, cut_code
 from schemas.records import CaseEvent
+
+UNKNOWN = "unknown"
+"""A status that the provider's document does not list."""
+
+_STATUSES = kyb.STATUSES | frozenset(kyc.STATUSES.values())
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,10 @@ class CasePolicy:
 
 
 class Fact(msgspec.Struct, array_like=True, frozen=True):
-    """An event of a case, as small as the fold allows. Times in microseconds since the epoch."""
+    """An event of a case: what the fold needs of it, and no text of which the fold needs no more than whether it is known.
+
+    Times in microseconds since the epoch.
+    """
 
     event_id: str
     at: int
@@ -45,16 +55,53 @@ class Fact(msgspec.Struct, array_like=True, frozen=True):
             event_id=event.event_id,
             at=to_micros(event.received_at),
             kind=event.kind,
-            type=event.type,
-            status=event.status,
-            services=event.services,
+            type=_type(event.type),
+            status=_status(event.status),
+            services=_services(event.services),
             id_embedded_at=None if event.id_embedded_at is None else to_micros(event.id_embedded_at),
             subject=event.subject,
-            kyc_type=event.kyc_type,
-            kyc_level=event.kyc_level,
+            kyc_type=_code(event.kyc_type),
+            kyc_level=_code(event.kyc_level),
             placement=event.placement,
             expected_subjects=event.expected_subjects,
             merged_into=event.merged_into,
             moved_events=event.moved_events,
             anomalies=event.anomalies,
         )
+
+    def bounded(self) -> Fact:
+        """The fact as `of` makes it now: of a state that was written before it had a bound."""
+        return msgspec.structs.replace(
+            self,
+            type=_type(self.type),
+            status=_status(self.status),
+            services=_services(self.services),
+            kyc_type=_code(self.kyc_type),
+            kyc_level=_code(self.kyc_level),
+        )
+
+
+def _type(type_: str | None) -> str | None:
+    return type_ if type_ is None or type_ in kyb.TYPES else kyb.UNTYPED
+
+
+def _status(status: str | None) -> str | None:
+    return status if status is None or status in _STATUSES else UNKNOWN
+
+
+def _code(text: str | None) -> str | None:
+    return text if text is None else cut_code(text, MAX_CODE_BYTES)
+
+
+def _services(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Services as `schemas.providers` reads them: older events and states may have more, and longer ones."""
+    if kyb.SERVICES.issuperset(names):
+        return names
+    found, room = [], MAX_UNDOCUMENTED_NAMES
+    for name in names:
+        if name in kyb.SERVICES:
+            found.append(name)
+        elif room:
+            room -= 1
+            found.append(f"({TOTALS})" if name == TOTALS else cut_code(name, MAX_NAME_BYTES))
+    return tuple(dict.fromkeys(found))

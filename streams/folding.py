@@ -11,7 +11,7 @@ import msgspec
 from schemas.providers import kyb, kyc
 from schemas.records import KybStatus, KycStatus, MatchState, Outcome
 from streams.facts import CasePolicy, Fact
-from streams.flood import EVENT_FLOOD, Absorbed
+from streams.flood import EVENT_FLOOD, MANY_PERSONS, Absorbed, Others, resolves
 from streams.linking import AMBIGUOUS, CONFLICT, LINKED
 
 KYC_REGRESSION = "kyc_regression"
@@ -56,6 +56,8 @@ class Folding(msgspec.Struct):
     policy: CasePolicy
     services: dict[str, FoldedService] = {}
     subjects: dict[str, FoldedSubject] = {}
+    persons: dict[str, int] = {}
+    """How many persons have each status, those beyond the bound among them."""
     anomalies: set[str] = set()
     placements: dict[str, None] = {}
     has_kyb: bool = False
@@ -64,6 +66,7 @@ class Folding(msgspec.Struct):
     linked: bool = False
     expired: bool = False
     expected_subjects: int | None = None
+    expected_since: int = 0
     merged_into: str | None = None
     resubmissions: int = 0
     aml_alerts: int = 0
@@ -91,8 +94,28 @@ class Folding(msgspec.Struct):
                 self.expired = self.expired or self.outcome not in _CLOSING
         self._settle(fact.at)
 
+    def take(self, others: Others) -> None:
+        """Takes all persons beyond the bound, at the time of their last event."""
+        self.anomalies.add(MANY_PERSONS)
+        self.anomalies.update(others.anomalies)
+        self.placements.update(dict.fromkeys(others.placements))
+        self.linked = self.linked or others.linked > 0
+        self.has_result = self.has_result or others.results > 0
+        self.resubmissions += others.resubmissions
+        for status, number in others.persons.items():
+            self.persons[status] = self.persons.get(status, 0) + number
+        for name, at, counts in (
+            ("kyc_first_result_at", others.first_result, others.results),
+            ("linked_at", others.first_link, others.linked),
+        ):
+            if at is not None and counts:
+                self.times[name] = min(at, self.times.get(name, at))
+        if others.expected is not None and others.expected[0] >= self.expected_since:
+            self.expected_since, self.expected_subjects = others.expected
+        self._settle(others.last)
+
     def count(self, absorbed: Absorbed) -> None:
-        """Counts events that lie between the first and the last of their like; to be called after all facts."""
+        """Counts events that lie between the first and the last of those that do the same; to be called after all facts."""
         self.anomalies.add(EVENT_FLOOD)
         fact = absorbed.like
         if fact.type == kyb.ONGOING_AML:
@@ -100,7 +123,7 @@ class Folding(msgspec.Struct):
         if fact.kind == "kyc" and fact.subject is not None:
             self.subjects[fact.subject].attempts += absorbed.count
             if fact.status == kyc.TEMPORARY_REJECTION:
-                # Each is followed by a result of the same person, if only by the last one of its like.
+                # Each is followed by a result of the same person, if only by the last temporary rejection.
                 self.resubmissions += absorbed.count
 
     def _kyb(self, fact: Fact) -> None:
@@ -119,7 +142,7 @@ class Folding(msgspec.Struct):
                     service.initiated_at = fact.at
                 # The only initiation after a resolution is disorder on the wire; a second one asks for the service again.
                 service.reopened = service.resolved_at is not None and service.initiations > 1
-            elif _resolves(fact, name):
+            elif resolves(fact, name):
                 service.resolved_at = fact.at
                 service.reopened = False
 
@@ -129,7 +152,7 @@ class Folding(msgspec.Struct):
             self.linked = self.linked or fact.placement in LINKED
         if fact.subject is None:
             return
-        subject = self.subjects.setdefault(fact.subject, FoldedSubject())
+        subject = self._subject(fact.subject)
         subject.attempts += 1
         self.has_result = True
         self.times.setdefault("kyc_first_result_at", fact.at)
@@ -144,15 +167,24 @@ class Folding(msgspec.Struct):
             return
         if subject.status in _TERMINAL and fact.status != subject.status:
             self.anomalies.add(KYC_REVERSAL)
+        self.persons[subject.status] -= 1
         subject.status, subject.level, subject.type = fact.status or PENDING_SUBJECT, fact.kyc_level, fact.kyc_type
+        self.persons[subject.status] = self.persons.get(subject.status, 0) + 1
+
+    def _subject(self, name: str) -> FoldedSubject:
+        subject = self.subjects.get(name)
+        if subject is None:
+            subject = self.subjects[name] = FoldedSubject()
+            self.persons[PENDING_SUBJECT] = self.persons.get(PENDING_SUBJECT, 0) + 1
+        return subject
 
     def _link(self, fact: Fact) -> None:
         self.linked = True
         self.times.setdefault("linked_at", fact.at)
         if fact.subject is not None:
-            self.subjects.setdefault(fact.subject, FoldedSubject())
+            self._subject(fact.subject)
         if fact.expected_subjects is not None:
-            self.expected_subjects = fact.expected_subjects
+            self.expected_subjects, self.expected_since = fact.expected_subjects, fact.at
 
     def _settle(self, at: int) -> None:
         """Statuses after a fact, and the times at which they changed."""
@@ -198,14 +230,14 @@ class Folding(msgspec.Struct):
     @property
     def kyc_status(self) -> KycStatus:
         """The worst of the subjects."""
-        statuses = {subject.status for subject in self.subjects.values()}
+        statuses = {status for status, number in self.persons.items() if number}
         if kyc.PERMANENT_REJECTION in statuses:
             return "permanent_rejection"
         if kyc.TEMPORARY_REJECTION in statuses:
             return "temporary_rejection"
         if not statuses and not self.kyc_expected:
             return "none"
-        enough = len(self.subjects) >= (self.expected_subjects or 1)
+        enough = sum(self.persons.values()) >= (self.expected_subjects or 1)
         return "success" if enough and statuses == {kyc.SUCCESS} else "pending"
 
     def _outcome(self, kyb_status: KybStatus, kyc_status: KycStatus) -> Outcome:
@@ -228,9 +260,3 @@ class Folding(msgspec.Struct):
         if self.has_kyb and self.has_result:
             return "matched"
         return "kyc_only" if self.has_result else "kyb_only"
-
-
-def _resolves(fact: Fact, service: str) -> bool:
-    if fact.status != kyb.RESOLVED:
-        return False
-    return fact.type == kyb.SERVICE_RESOLVED or (fact.type == kyb.DOCUMENT_PURCHASE_REQUEST and service == "documents")

@@ -24,6 +24,9 @@ MAX_NAME_BYTES = 64
 MAX_UNDOCUMENTED_NAMES = 8
 """Names of a list that the document does not know; those that it knows are all kept."""
 
+TOTALS = "(all)"
+"""The name by which views have totals, in the place of a service."""
+
 _CUT = "…"
 _DIGEST_LENGTH = 16
 
@@ -215,5 +218,5 @@ class FieldReader:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a name is the one that views use for totals, `(all)`, or what such a name becomes when it is escaped."""
-    return name.startswith("(") and name.endswith(")") and name.strip("()") == "all"
+    """Whether a name is that of totals, or what such a name becomes when it is escaped."""
+    return name.startswith("(") and name.endswith(")") and name.strip("()") == TOTALS.strip("()")

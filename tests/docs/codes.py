@@ -43,7 +43,9 @@ ANOMALIES = {
     folding.CLOSED_AFTER_EXPIRY: "the case was completed or rejected after it had expired",
     fold.MORE_SUBJECTS_THAN_EXPECTED: "more persons are on the case than its newest registration said",
     folding.LINK_WITHDRAWN: "a registered link to the case was withdrawn, and nothing else names its person for the case",
-    flood.EVENT_FLOOD: "so many alike events, or callbacks of one person, that not all are kept one by one",
+    flood.EVENT_FLOOD: "so many events that do the same, or callbacks of one person, that not all are kept one by one",
+    flood.MANY_PERSONS: "more persons than a case lists: those beyond the first hundred by pseudonym are the row `(others)`",
+    flood.MANY_SERVICES: "more services that the document does not list than a case keeps: 8 of them are told",
     linking.TOKEN_DISAGREES_WITH_LINK: "a callback's token names another case than the registered link; the link decided",
     kyb.LINK_SERVICE_ID_MISMATCH: "the `service_id` in a KYB body's `link` is not the body's; the body's counted",
 }
