@@ -72,7 +72,7 @@ class Others(msgspec.Struct, array_like=True, frozen=True):
         results: How many have a result.
         placements: How many have a result by each placement.
         anomalies: How many have each anomaly.
-        first: The first of their events.
+        first: The first of their events that is no withdrawal.
         first_result: Receipt of their first result; this and what follows does not depend on who has left.
         first_link: When the first of them was linked.
         last: Receipt of their last event.
@@ -150,12 +150,17 @@ def _effect(fact: Fact, service: str) -> str:
 
 def _person_keys(fact: Fact) -> list[tuple[str, ...]]:
     """What an event of a person does."""
-    says = [("says", said) for said in (*fact.anomalies, *([fact.placement] if fact.kind == "kyc" and fact.placement else []))]
+    placements = [fact.placement] if fact.kind == "kyc" and fact.placement else []
+    return [effect_on_person(fact), *(("says", said) for said in (*fact.anomalies, *placements))]
+
+
+def effect_on_person(fact: Fact) -> tuple[str, ...]:
+    """What an event does to its person: those of which this is the same do the same."""
     if fact.moved_events or (fact.kind == "kyc" and not absorbable(fact)):
-        return [("names others", fact.event_id), *says]
+        return ("names others", fact.event_id)
     if fact.kind == "kyc":
-        return [("result", fact.status or ""), *says]
-    return [(fact.kind, fact.placement or "", str(fact.expected_subjects is None), str(fact.merged_into is None)), *says]
+        return ("result", fact.status or "")
+    return (fact.kind, fact.placement or "", str(fact.expected_subjects is None), str(fact.merged_into is None))
 
 
 def resolves(fact: Fact, service: str) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 
 from streams.event_order import in_order, order_key
 from streams.facts import CasePolicy, Fact
-from streams.flood import Absorbed, Bounds, Others, total
+from streams.flood import Absorbed, Bounds, Others, effect_on_person, total
 from streams.folding import Folding
 from streams.withdrawing import elsewhere, in_force
 
@@ -50,12 +50,18 @@ def written(person: Person) -> bytes:
 
 def first_out(facts: Iterable[Fact], bounds: Bounds) -> str | None:
     """The first person, by pseudonym, for whom the case's own entry has no room; None when all have."""
-    weights: dict[str, int] = {}
-    for fact in facts:
-        if fact.subject is not None:
-            weights[fact.subject] = weights.get(fact.subject, 0) + 1 + len(fact.moved_events)
-    if len(weights) <= bounds.persons and sum(weights.values()) <= bounds.weight:
+    of_persons = [fact for fact in facts if fact.subject is not None]
+    if len(of_persons) <= bounds.persons and sum(1 + len(fact.moved_events) for fact in of_persons) <= bounds.weight:
         return None
+    # What a person weighs must never become less, or who is out would have to come back. An event that is kept only for what it
+    # says beside what it does may be dropped later; so counted is what they do, up to as many events as are kept for it.
+    alike: dict[tuple[str, ...], int] = {}
+    weights: dict[str, int] = {}
+    for fact in of_persons:
+        subject = fact.subject or ""
+        key = (subject, *effect_on_person(fact))
+        alike[key] = alike.get(key, 0) + 1
+        weights[subject] = weights.get(subject, 0) + (alike[key] <= 2 * bounds.edge) + len(fact.moved_events)
     taken = 0
     for place, subject in enumerate(sorted(weights)):
         taken += weights[subject]
@@ -100,7 +106,6 @@ def _summary(cut: str, person: Person) -> Others:
             folding.apply(fact)
     for each in person.absorbed:
         folding.count(each)
-    history = [fact for fact in facts if fact.kind != "withdrawal"] or facts
     return Others(
         cut=cut,
         persons={status: number for status, number in folding.persons.items() if number},
@@ -111,7 +116,7 @@ def _summary(cut: str, person: Person) -> Others:
         results=int(folding.has_result),
         placements=dict.fromkeys(folding.placements, 1),
         anomalies=dict.fromkeys(folding.anomalies, 1),
-        first=history[0],
+        first=next((fact for fact in facts if fact.kind != "withdrawal"), None),
         first_result=min((fact.at for fact in facts if fact.kind == "kyc"), default=None),
         first_link=min((fact.at for fact in facts if fact.kind == "link"), default=None),
         last=facts[-1].at,

@@ -25,7 +25,7 @@ HTTP = REFERENCE / "http.md"
 HOW = "it is not what the code says now: run `python -m tests.docs.generate`"
 
 # Text constants of these modules that are no codes of records.
-_NO_CODES = {folding.PENDING_SUBJECT, linking.PROVISIONAL_PREFIX, linking.WITHDRAWN, intake.ENCRYPTED}
+_NO_CODES = {fold.OTHERS, folding.PENDING_SUBJECT, linking.PROVISIONAL_PREFIX, linking.WITHDRAWN, intake.ENCRYPTED}
 
 
 @pytest.mark.stack

@@ -91,7 +91,7 @@ def crowds(draw: st.DrawFn) -> list[CaseEvent]:
 
 
 @given(data=st.data(), history=crowds())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_crowd_ends_the_same_in_every_order(data: st.DataObject, history: list[CaseEvent]) -> None:
     """The state, all that lies beside it, and the last snapshot; versions are 1..n, and a repeat says nothing."""
     repeats = data.draw(st.lists(st.sampled_from(history), max_size=6))
