@@ -12,7 +12,7 @@ from kybstream.errors import RunError
 from schemas.codec import decode, encode
 from schemas.records import CaseEvent, DeadLetter, Link
 from schemas.topics import entity_key
-from streams import processing
+from streams import dead_lettering, processing
 from streams.batching import Process
 from streams.processing import CasesProcess, IntakeProcess
 from tests.streams.pipeline import (
@@ -35,14 +35,15 @@ SECRET = "Erika Mustermann"
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, when: Callable[..., bool], error: Exception | None = None) -> None:
     """Makes a function of the processing raise for some of its arguments."""
-    real = getattr(processing, name)
+    module = processing if hasattr(processing, name) else dead_lettering
+    real = getattr(module, name)
 
     def or_fail(*arguments: Any, **options: Any) -> Any:
         if when(*arguments):
             raise error or ValueError(f"cannot do {SECRET}")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(processing, name, or_fail)
+    monkeypatch.setattr(module, name, or_fail)
 
 
 def test_a_delivery_whose_processing_fails_is_quarantined_and_its_neighbours_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +85,7 @@ def test_a_case_event_whose_processing_fails_leaves_the_case_as_it_was(monkeypat
     assert result.writes == CasesProcess(POLICIES, NAMES)(0, records[::2], DictState()).writes
 
 
-@pytest.mark.parametrize("broken", ["_output", "cloud_event_headers"])
+@pytest.mark.parametrize("broken", ["output_of", "cloud_event_headers"])
 def test_what_cannot_be_told_is_not_remembered(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """An output that cannot be encoded fails its record alone, and no state says that it was told."""
     door = Door()
