@@ -188,6 +188,15 @@ def read_link_request(body: bytes) -> LinkRequest:
         raise InvalidLinkError((FieldError("#", "must be a JSON object"),)) from None
     if unreadable:  # the sender is told, and waits for it: nothing is lost by asking for better
         raise NotJsonError
+    return link_request(content)
+
+
+def link_request(content: JsonObject) -> LinkRequest:
+    """The registration with these fields, whoever sends it: the HTTP API and `kyb-stream links add` take the same.
+
+    Raises:
+        InvalidLinkError: As `read_link_request`.
+    """
     errors = _errors(content)
     if errors:
         raise InvalidLinkError(errors)

@@ -8,8 +8,18 @@ import sys
 import structlog
 
 from kybstream.outages import FILTER
+from kybstream.terminal import visible, visible_lines
 
+_MANY_LINES = frozenset({"exception", "stack"})
 _NOISY = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access", "urllib3", "clickhouse_connect")
+
+
+def _visible(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Whatever a line quotes, made safe for a terminal."""
+    return {
+        name: (visible_lines if name in _MANY_LINES else visible)(value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 def configure_logging(*, debug: bool = False, events: bool = True, console: bool | None = None) -> None:
@@ -43,6 +53,7 @@ def configure_logging(*, debug: bool = False, events: bool = True, console: bool
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                *([_visible] if readable else []),  # JSON has escapes of its own
                 renderer,
             ],
         )

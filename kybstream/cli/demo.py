@@ -25,6 +25,7 @@ from kybstream.operations.demonstration import check
 from kybstream.operations.migrate import migrate
 from kybstream.operations.simulation import link_registrar, simulation_config, source_url
 from kybstream.simulator import Target, plan, play
+from kybstream.terminal import visible_json
 
 SCALE_SECONDS_PER_DAY = 1.0
 
@@ -72,7 +73,7 @@ def command(cases: int, seed: int, broker: str, *, as_json: bool) -> int:
             click.echo(f"data and logs are kept in {data_dir}", err=True)
     report = reports[0]
     if as_json:
-        click.echo(msgspec.json.encode(report))
+        click.echo(visible_json(msgspec.json.encode(report)))
     else:
         show_report(report)
     return 1 if report.wrong else 0

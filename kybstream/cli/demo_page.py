@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kybstream.operations.demo_report import Quantiles, Report
+from kybstream.terminal import visible
 
 _WIDTH = 100
 
@@ -36,7 +37,7 @@ def show_report(report: Report) -> None:
     if report.wrong:
         console.print("\n[bold red]Does not reconcile:[/bold red]")
         for finding in report.wrong:
-            click.echo(f"  {finding}")
+            click.echo(visible(f"  {finding}"))
     else:
         console.print("[bold green]Reconciled:[/bold green] every delivery and every case is as it must be.")
 

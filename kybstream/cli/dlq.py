@@ -29,6 +29,7 @@ from kybstream.operations.dead_letters import (
     unreplayable,
 )
 from kybstream.settings import Settings, load_settings
+from kybstream.terminal import TerminalWriter, visible, visible_json
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -69,7 +70,7 @@ def list_(
     rows = [_row(letter) for letter in book.letters(Wanted(**filters, only_open=only_open))[:limit]]
     if output == "json":
         for row in rows:
-            click.echo(msgspec.json.encode(row))
+            click.echo(visible_json(msgspec.json.encode(row)))
         return
     table = Table(show_edge=False, pad_edge=False)
     for name in _COLUMNS:
@@ -112,7 +113,7 @@ def _row(one: Letter) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    return value.isoformat(timespec="seconds").replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+    return value.isoformat(timespec="seconds").replace("+00:00", "Z") if isinstance(value, datetime) else visible(str(value))
 
 
 @command.command()
@@ -133,11 +134,12 @@ def show(dead_letter_id: str, config_path: Path | None, *, only_body: bool) -> N
     settings = load_settings(config_path)
     one, whole, history = asyncio.run(find_letter(settings, dead_letter_id))
     if only_body:
-        sys.stdout.buffer.write(body_of(settings, whole))
-        sys.stdout.buffer.flush()
+        writer = TerminalWriter()
+        writer.write(body_of(settings, whole))
+        writer.close()
         return
     shown = _row(one) | described(whole) | {"history": history}
-    click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
+    click.echo(visible_json(msgspec.json.format(msgspec.json.encode(shown), indent=2)))
 
 
 @command.command()
@@ -179,7 +181,7 @@ def replay(
     letters = _chosen(settings, book, dead_letter_ids, Wanted(**filters, only_open=not again))
     if dry_run:
         for one in letters:
-            click.echo(f"would replay {one.dead_letter_id}: {one.letter.reason}, to {one.letter.origin_topic}")
+            click.echo(visible(f"would replay {one.dead_letter_id}: {one.letter.reason}, to {one.letter.origin_topic}"))
         click.echo(f"{len(letters)} would be replayed")
         return
     asyncio.run(replay_letters(settings, letters, by=name, rekey=rekey, told=_tell))
@@ -196,11 +198,11 @@ def _chosen(settings: Settings, book: DeadLetterBook, ids: Sequence[str], wanted
         elif ids:
             raise RunError(f"{one.dead_letter_id} cannot be replayed: {why}")
         else:
-            click.echo(f"left out {one.dead_letter_id}: {why}", err=True)
+            click.echo(visible(f"left out {one.dead_letter_id}: {why}"), err=True)
     return chosen
 
 
 def _tell(resent: Resent) -> None:
     one = resent.letter
     rekeyed = ", under another key" if resent.rekeyed else ""
-    click.echo(f"replayed {one.dead_letter_id} to {one.letter.origin_topic}: attempt {resent.attempt}{rekeyed}")
+    click.echo(visible(f"replayed {one.dead_letter_id} to {one.letter.origin_topic}: attempt {resent.attempt}{rekeyed}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -15,10 +15,22 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from ingress.link_requests import (
+    CASE_ID,
+    EXPECTED_SUBJECTS,
+    MERCHANT_NO,
+    SUB_MERCHANT_NO,
+    SUBJECT,
+    USER_NO,
+    InvalidLinkError,
+    LinkRequest,
+    link_request,
+)
 from kybstream.cli import options
 from kybstream.errors import RunError, UsageError
 from kybstream.operations.links import LinkFilter, list_links, register_links, withdraw_link
 from kybstream.settings import Settings, TenantSettings, load_settings
+from kybstream.terminal import visible, visible_json
 from schemas.links import make_link
 from schemas.records import Link
 from streams.policy import TenantPolicy
@@ -57,11 +69,14 @@ def add(case_id: str, expected: int | None, config_path: Path | None, tenant_nam
     Callbacks of the subject that wait on a case of their own go to the case.
     """
     settings = load_settings(config_path)
+    asked = _asked(case_id, expected, person)
     tenant = _tenant(settings, tenant_name)
-    pseudonym = _pseudonym(tenant, **person)
-    link = make_link(tenant.name, case_id, pseudonym, expected_subjects=expected, registered_at=datetime.now(UTC))
+    pseudonym = asked.pseudonym(TenantPolicy.of(tenant).pseudonymiser)
+    link = make_link(
+        tenant.name, asked.case_id, pseudonym, expected_subjects=asked.expected_subjects, registered_at=datetime.now(UTC)
+    )
     asyncio.run(register_links(settings.kafka, [link]))
-    click.echo(f"link {link.link_id}: subject {pseudonym} belongs to case {case_id}")
+    click.echo(visible(f"link {link.link_id}: subject {pseudonym} belongs to case {link.case_id}"))
 
 
 @command.command("list")
@@ -89,7 +104,7 @@ def list_(
     match output:
         case "json":
             for link in links:
-                click.echo(msgspec.json.encode(link))
+                click.echo(visible_json(msgspec.json.encode(link)))
         case "csv":
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(COLUMNS)
@@ -118,9 +133,32 @@ def remove(case_id: str, config_path: Path | None, tenant_name: str | None, *, u
             f"subject {pseudonym} is not registered for case {case_id}",
             hint="`kyb-stream links list` shows what is; --unlisted takes back a link that Kafka has compacted away",
         )
-    click.echo(f"withdrawal {done.withdrawal.withdrawal_id}: subject {pseudonym} is not registered for case {case_id} any more")
+    said = f"withdrawal {done.withdrawal.withdrawal_id}: subject {pseudonym} is not registered for case {case_id} any more"
+    click.echo(visible(said))
     for link in done.remaining:
-        click.echo(f"it is still registered for case {link.case_id}")
+        click.echo(visible(f"it is still registered for case {link.case_id}"))
+
+
+def _asked(case_id: str, expected: int | None, person: Mapping[str, str | None]) -> LinkRequest:
+    """What is to be registered, held to the same rules as a registration by HTTP."""
+    _require_one(person["subject"], person["user_no"])
+    given = {CASE_ID: case_id, EXPECTED_SUBJECTS: expected, **person}
+    try:
+        return link_request({name: value for name, value in given.items() if value is not None and value != _UNSAID.get(name)})
+    except InvalidLinkError as error:
+        # A pointer names a field, an option is named after it. What was given is not told: it may be a person's number.
+        raise UsageError("; ".join(f"{_OPTIONS.get(each.pointer, 'a link')} {each.detail}" for each in error.errors)) from None
+
+
+_UNSAID = {MERCHANT_NO: "", SUB_MERCHANT_NO: ""}
+_OPTIONS = {"#/case_id": "--case"} | {
+    f"#/{name}": f"--{name.replace('_', '-')}" for name in (SUBJECT, USER_NO, MERCHANT_NO, SUB_MERCHANT_NO)
+}
+
+
+def _require_one(subject: str | None, user_no: str | None) -> None:
+    if (subject is None) == (user_no is None):
+        raise UsageError("give either --subject or --user-no")
 
 
 def _tenant(settings: Settings, name: str | None) -> TenantSettings:
@@ -136,8 +174,7 @@ def _tenant(settings: Settings, name: str | None) -> TenantSettings:
 def _pseudonym(
     tenant: TenantSettings, subject: str | None, user_no: str | None, merchant_no: str | None, sub_merchant_no: str | None
 ) -> str:
-    if (subject is None) == (user_no is None):
-        raise UsageError("give either --subject or --user-no")
+    _require_one(subject, user_no)
     return subject or TenantPolicy.of(tenant).pseudonymiser.subject(merchant_no or "", sub_merchant_no or "", user_no or "")
 
 
@@ -155,4 +192,4 @@ def _show(links: Sequence[Link]) -> None:
 
 def _cells(link: Link) -> list[str]:
     fields = msgspec.to_builtins(link)
-    return ["" if fields[name] is None else str(fields[name]) for name in COLUMNS]
+    return ["" if fields[name] is None else visible(str(fields[name])) for name in COLUMNS]

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a run that failed, 2 usage or configuration, 130 interrupt
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 
@@ -14,6 +15,7 @@ import click
 from kybstream.cli.exit_codes import INTERRUPTED
 from kybstream.errors import KybStreamError
 from kybstream.telemetry import configure_logging
+from kybstream.terminal import visible, visible_lines
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Run the whole stack on simulated providers, reconcile, and report."),
@@ -79,6 +81,8 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits."""
+    # Python processes that this one starts, those of multiprocessing included, import nothing from the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     given = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(given))
 
@@ -106,6 +110,7 @@ def _exit_code(error: Exception) -> int:
         case click.exceptions.Exit():
             return error.exit_code
         case click.ClickException():
+            error.message = visible_lines(error.message)
             error.show()
             return error.exit_code
         case click.Abort():
@@ -120,6 +125,6 @@ def _exit_code(error: Exception) -> int:
 
 
 def _complain(message: str, hint: str | None) -> None:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {visible(message)}", err=True)
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(f"hint: {visible(hint)}", err=True)

@@ -11,6 +11,7 @@ import msgspec
 from kybstream.cli import options
 from kybstream.operations.reconcile import reconcile
 from kybstream.settings import load_settings
+from kybstream.terminal import visible, visible_json
 
 
 @click.command()
@@ -24,14 +25,14 @@ def command(config_path: Path | None, wait_seconds: float, *, as_json: bool) -> 
     """
     found = asyncio.run(reconcile(load_settings(config_path), wait_seconds=wait_seconds))
     if as_json:
-        click.echo(msgspec.json.encode({**msgspec.to_builtins(found), "balanced": found.balanced}))
+        click.echo(visible_json(msgspec.json.encode({**msgspec.to_builtins(found), "balanced": found.balanced})))
     else:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.landed.items()) or "none"
         click.echo(f"raw topic:  {found.raw} deliveries ({found.repeated} of them more than once)")
         click.echo(f"judged:     {found.judged}")
-        click.echo(f"ClickHouse: {sum(found.landed.values())} ({verdicts})")
+        click.echo(visible(f"ClickHouse: {sum(found.landed.values())} ({verdicts})"))
         for finding in found.findings():
-            click.echo(f"wrong: {finding}")
+            click.echo(visible(f"wrong: {finding}"))
         if found.balanced:
             click.echo("every delivery is accounted for")
     return 0 if found.balanced else 1

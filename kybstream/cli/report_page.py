@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kybstream.charts.elements import printable, shortened
+from kybstream.charts.elements import shortened
 from kybstream.charts.scales import duration
 from kybstream.operations.report import reading
 from kybstream.operations.report.figures import Report, Spread
 from kybstream.operations.report.statements import TABLE_SECONDS
+from kybstream.terminal import visible
 
 _WIDTH = 100
 _BAR = 30
@@ -25,7 +26,7 @@ def show_report(report: Report) -> None:
     """Prints the report to standard output."""
     console = Console(width=min(_WIDTH, Console().width) if sys.stdout.isatty() else _WIDTH, highlight=False)
     console.print(Text("Case latency", style="bold"))
-    console.print(Text(printable(reading.heading(report))))
+    console.print(Text(visible(reading.heading(report))))
     if report.is_empty:
         console.print("\nThere are no cases and no deliveries yet.")
         return
@@ -46,7 +47,7 @@ def show_report(report: Report) -> None:
 
 def _part(console: Console, report: Report, key: str, said: str, *tables: Table) -> None:
     console.print(Text(f"\n{reading.title(report, key)}", style="bold"))
-    console.print(Text(printable(said)))
+    console.print(Text(visible(said)))
     for table in tables:
         if table.row_count:
             console.print(table)
@@ -61,7 +62,7 @@ def _table(*heads: str) -> Table:
 
 def _row(table: Table, *cells: str) -> None:
     # Text and not markup: a service may be called [red].
-    table.add_row(*(Text(printable(cell)) for cell in cells))
+    table.add_row(*(Text(visible(cell)) for cell in cells))
 
 
 def _latency(report: Report) -> Table:

@@ -11,8 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from deploy.embedded.clickhouse.statement import output_format
 from kybstream.cli import options
 from kybstream.settings import Settings, load_settings
+from kybstream.terminal import TerminalWriter, VisibleCsv, VisibleJson, visible
 from sinks.query import Answer, Value, query, stream
 
 
@@ -31,9 +33,15 @@ def command(statement: str, output: Literal["table", "json", "csv"], config_path
 
 
 async def _stream(settings: Settings, statement: str, output: Literal["json", "csv"], *, final: bool) -> None:
+    own_format = output_format(statement.encode("utf-8", "replace")) is not None
+    writer = TerminalWriter()
+    # A FORMAT of the statement's own may be binary: only a terminal then needs to be protected.
+    shown = None if own_format else VisibleJson() if output == "json" else VisibleCsv()
     async for piece in stream(settings.clickhouse, statement, output, final=final):
-        sys.stdout.buffer.write(piece)
-    sys.stdout.buffer.flush()
+        writer.write(piece if shown is None else shown.piece(piece))
+    if shown is not None:
+        writer.write(shown.finish())
+    writer.close()
 
 
 def _show(answer: Answer) -> None:
@@ -43,7 +51,7 @@ def _show(answer: Answer) -> None:
     table = Table(show_edge=False, pad_edge=False)
     for column in answer.columns:
         is_number = column.type.removeprefix("Nullable(").startswith(("Int", "UInt", "Float", "Decimal"))
-        table.add_column(column.name, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(visible(column.name), justify="right" if is_number else "left", overflow="fold")
     for row in answer.rows:
         table.add_row(*(_cell(value) for value in row))
     # Into a file or a pipe nothing is cut to a terminal's width.
@@ -55,4 +63,4 @@ def _show(answer: Answer) -> None:
 def _cell(value: Value) -> str:
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else visible(str(value))

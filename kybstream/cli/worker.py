@@ -12,6 +12,7 @@ from kybstream.cli import options
 from kybstream.cli.running import ready_marker, run_component
 from kybstream.errors import RunError
 from kybstream.settings import load_settings
+from kybstream.terminal import visible
 from streams.batching import StopTimeoutError
 from streams.monitoring import StalledError
 from streams.worker import run_worker
@@ -36,9 +37,9 @@ def command(config_path: Path | None, ready_file: Path | None) -> None:
 
 def _leave(error: RunError, ready_file: Path | None) -> None:
     """Ends the process at once: Faust swallows cancellation, so an orderly end could take for ever. Nothing is lost by it."""
-    click.echo(f"error: {error.message}", err=True)
+    click.echo(f"error: {visible(error.message)}", err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(f"hint: {visible(error.hint)}", err=True)
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
     os._exit(error.exit_code)

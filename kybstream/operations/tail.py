@@ -9,6 +9,7 @@ import msgspec
 
 from kybstream.errors import BadRecordError
 from kybstream.operations.topic_reader import ReadRecord
+from kybstream.terminal import visible_json
 from schemas.codec import decode_any
 from schemas.records import DeadLetter, Record, WebhookDelivery
 
@@ -35,7 +36,7 @@ def tail_line(record: ReadRecord) -> str:
         except BadRecordError as error:
             shown["error"] = error.message
             shown["value_size"] = len(record.value)
-    return msgspec.json.encode(shown).decode()
+    return visible_json(msgspec.json.encode(shown))
 
 
 def visible(record: Record) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import os
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from kybstream.errors import RunError, UsageError
+from kybstream.terminal import TerminalWriter
 
 STDOUT = "-"
 
@@ -35,8 +35,9 @@ def whole_file(name: str) -> Iterator[Writable]:
         RunError: It cannot be written, as with a full disk.
     """
     if name == STDOUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        writer = TerminalWriter()
+        yield writer
+        writer.close()
         return
     path = Path(name).resolve()
     if path.exists() and not path.is_file():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from ingress.link_requests import InvalidLinkError, read_link_request
 from kybstream.kafka import ensure_topics
 from kybstream.operations.links import LinkFilter, in_force, list_links, register_links, withdraw_link
 from kybstream.operations.topic_reader import read_topic
@@ -16,8 +18,8 @@ from schemas.codec import decode_any
 from schemas.links import make_link, make_withdrawal
 from schemas.records import Link, LinkWithdrawal
 from schemas.topics import LINKS
-from tests.cli.commands import failed_clearly
-from tests.cli.one_process import run_with
+from tests.cli.commands import failed_clearly, lonely_configuration
+from tests.cli.one_process import run_each, run_with
 from tests.end_to_end.bodies import MERCHANT, SUB_MERCHANT, case_becomes, kyb, kyc, link, new_user, send, subject_of
 from tests.support.stack import RunningStack
 
@@ -149,3 +151,38 @@ def test_the_times_decide_what_is_in_force() -> None:
     for order in (said, said[::-1]):
         assert in_force(order) == [newer, link_of("c", "v1.t")]
     assert in_force([older, between]) == []
+
+
+REFUSED: list[dict[str, str]] = [
+    {"case_id": "!abc", "user_no": "u"},
+    {"case_id": "kyc:abc", "user_no": "u"},
+    {"case_id": "", "user_no": "u"},
+    {"case_id": " a", "user_no": "u"},
+    {"case_id": "a\n", "user_no": "u"},
+    {"case_id": "a\x1b[2Jb", "user_no": "u"},
+    {"case_id": "c" * 513, "user_no": "u"},
+    {"case_id": "c", "subject": "v1.abc"},
+    {"case_id": "c", "subject": "not a pseudonym"},
+    {"case_id": "c", "subject": ""},
+    {"case_id": "c", "user_no": ""},
+    {"case_id": "c", "user_no": "u" * 256},
+    {"case_id": "c", "user_no": "u\tv"},
+    {"case_id": "c", "user_no": "u", "merchant_no": " m"},
+    {"case_id": "c", "user_no": "u", "sub_merchant_no": "m" * 256},
+    {"case_id": "c", "subject": subject_of("x"), "merchant_no": "m"},
+]
+
+
+def test_the_command_refuses_what_the_http_api_refuses(tmp_path: Path) -> None:
+    """By the same rules, before Kafka is asked; the sentence names the option, and nothing of a person."""
+    options = {"case_id": "--case", **{name: f"--{name.replace('_', '-')}" for name in ("subject", "user_no", "merchant_no")}}
+    options["sub_merchant_no"] = "--sub-merchant-no"
+    for fields in REFUSED:
+        with pytest.raises(InvalidLinkError):
+            read_link_request(json.dumps(fields).encode())
+    config = ["--config", str(lonely_configuration(tmp_path))]
+    commands = [["links", "add", *config, *(f"{options[name]}={value}" for name, value in each.items())] for each in REFUSED]
+    for fields, done in zip(REFUSED, run_each(commands), strict=True):
+        assert failed_clearly(done, 2, "--"), fields
+        assert "Kafka" not in done.err
+        assert "\x1b" not in done.err

@@ -21,7 +21,7 @@ async def test_commands_that_need_kafka_name_it(tmp_path: Path) -> None:
         ["worker"],
         ["reconcile", "--wait", "0"],
         ["tail", "events", "--no-follow"],
-        ["links", "add", "--case", "x", "--subject", "v1.y"],
+        ["links", "add", "--case", "x", "--user-no", "y"],
     ]
     answers = await asyncio.gather(
         *(kyb_stream(*command, "--config", str(path), cwd=tmp_path, seconds=SOON_SECONDS) for command in commands)

@@ -1,0 +1,207 @@
+"""Nothing that came from outside reaches a terminal or a line format raw: every command meets hostile ids."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import logging
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kybstream.kafka import durable_producer, ensure_topics
+from kybstream.settings import Settings
+from kybstream.telemetry import configure_logging
+from kybstream.terminal import VisibleCsv, VisibleJson, visible, visible_json, visible_lines
+from schemas.codec import encode
+from schemas.links import make_link
+from schemas.records import Record
+from schemas.topics import ALL_TOPICS, DEAD_LETTERS, DELIVERIES, LINKS
+from sinks.migrate import migrate
+from tests.cli.commands import failed_clearly
+from tests.cli.one_process import run_each
+from tests.sinks.making import case, dead_letter, delivery, land, settings_for
+from tests.support.stack import Ports, command_line, environment, write_stack_configuration
+
+HOSTILE = 'a\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"b",\u2066\u2028\x7f\nsecond\tline\r=cmd()'
+RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+@given(st.text(st.characters() | st.sampled_from(HOSTILE)))
+def test_text_is_shown_and_never_obeyed(text: str) -> None:
+    """Whatever it is: on one line, without a control character, and as it was where there was none."""
+    shown = visible(text)
+    assert not RAW.search(shown)
+    assert len(shown.splitlines()) <= 1
+    assert "\t" not in shown
+    assert not RAW.search(visible_lines(text))
+    if text.isprintable():
+        assert visible(text) == visible_lines(text) == text
+
+
+@given(st.text(st.characters(codec="utf-8") | st.sampled_from(HOSTILE)), st.integers(1, 7))
+def test_json_says_the_same(text: str, size: int) -> None:
+    """Whole, and in pieces cut anywhere."""
+    raw = json.dumps({text: [text]}, ensure_ascii=False).encode()
+    stream = VisibleJson()
+    pieces = b"".join(stream.piece(raw[at : at + size]) for at in range(0, len(raw), size)) + stream.finish()
+    for shown in (visible_json(raw), pieces.decode()):
+        assert not RAW.search(shown)
+        assert json.loads(shown) == {text: [text]}
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8") | st.sampled_from(HOSTILE)), min_size=2, max_size=2), st.integers(1, 7))
+def test_csv_stays_csv(texts: list[str], size: int) -> None:
+    """A row is a line, and its texts are those that were, made visible."""
+    file = io.StringIO()
+    csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([texts, texts])
+    raw, stream = file.getvalue().encode(), VisibleCsv()
+    shown = b"".join(stream.piece(raw[at : at + size]) for at in range(0, len(raw), size)) + stream.finish()
+    assert len(shown.decode().splitlines()) == 2
+    assert list(csv.reader(io.StringIO(shown.decode()))) == [[visible(each) for each in texts]] * 2
+
+
+async def _filled(bootstrap: str, prefix: str, url: str, database: str) -> Settings:
+    """Topics and tables with hostile ids in them."""
+    settings = settings_for(url, database, bootstrap=bootstrap, prefix=prefix)
+    await ensure_topics(settings.kafka, {settings.topic(each.suffix): {} for each in ALL_TOPICS})
+    await migrate(settings.clickhouse)
+    now = datetime.now(UTC)
+    # An older version of `links add` took such a case.
+    link = make_link("acme", HOSTILE, "v1.x", expected_subjects=None, registered_at=now)
+    letter = dead_letter(1, dead_letter_id=HOSTILE, reason=HOSTILE, tenant=HOSTILE, origin_topic=HOSTILE)
+    judged = delivery(1, delivery_id=HOSTILE)
+    records: dict[str, Record] = {LINKS: link, DEAD_LETTERS: letter, DELIVERIES: judged}
+    async with durable_producer(settings.kafka) as producer:
+        for suffix, record in records.items():
+            await producer.send_and_wait(settings.topic(suffix), encode(record), key=HOSTILE.encode())
+    await land(settings.clickhouse, [judged])
+    await land(settings.clickhouse, [case(HOSTILE, tenant=HOSTILE, opened_at=now)])
+    return settings
+
+
+async def test_no_command_passes_on_what_a_terminal_obeys(
+    noida_broker: str, topic_prefix: str, clickhouse_server: str, database_name: str, tmp_path: Path
+) -> None:
+    """Tables, CSV, JSON, sentences and errors; what is JSON or CSV stays it."""
+    await _filled(noida_broker, topic_prefix, clickhouse_server, database_name)
+    config = write_stack_configuration(tmp_path / "kyb-stream.toml", Ports.free())
+    env = {
+        "KYB_STREAM_CONFIG": str(config),
+        "KYB_STREAM_KAFKA__BOOTSTRAP_SERVERS": noida_broker,
+        "KYB_STREAM_KAFKA__TOPIC_PREFIX": topic_prefix,
+        "KYB_STREAM_CLICKHOUSE__URL": clickhouse_server,
+        "KYB_STREAM_CLICKHOUSE__DATABASE": database_name,
+    }
+    query = "SELECT case_id, [case_id], map('k', case_id) AS m, case_id AS `a\x1bb` FROM cases"
+    commands: Sequence[Sequence[str]] = [
+        ["sql", query],
+        ["sql", "--format", "json", query],
+        ["sql", "--format", "csv", query],
+        ["sql", f"SELECT nothing /* {HOSTILE} */ FROM `{HOSTILE}`"],  # noqa: S608 (our own)
+        ["report"],
+        ["export", "ocel", "-"],
+        ["tail", "links", "--from-beginning", "--no-follow"],
+        ["tail", "dead-letters", "--from-beginning", "--no-follow"],
+        ["tail", HOSTILE],
+        ["links", "list"],
+        ["links", "list", "--format", "json"],
+        ["links", "list", "--format", "csv"],
+        ["links", "remove", "--case", HOSTILE, "--subject", "v1.y", "--unlisted"],
+        ["links", "remove", "--case", "c", "--subject", HOSTILE],
+        ["links", "add", "--case", HOSTILE, "--user-no", "u"],
+        ["dlq", "list"],
+        ["dlq", "list", "--format", "json"],
+        ["dlq", "show", HOSTILE],
+        ["dlq", "show", f"{HOSTILE}x"],
+        ["dlq", "replay", "--all", "--dry-run"],
+        ["dlq", "list", "--since", HOSTILE],
+        ["reconcile", "--wait", "0"],
+        ["reconcile", "--wait", "0", "--json"],
+        ["case-token", HOSTILE],
+        ["detect-signature", HOSTILE, "--source", HOSTILE],
+        ["simulate", "--url", f"http://127.0.0.1:1/{HOSTILE}", "--cases", "1"],
+        [HOSTILE],
+    ]
+    told = await asyncio.to_thread(run_each, commands, env=env, cwd=tmp_path)
+    for command, done in zip(commands, told, strict=True):
+        assert not RAW.search(done.out + done.err), command
+        assert "Traceback" not in done.err, command
+    by_command = {tuple(command): done for command, done in zip(commands, told, strict=True)}
+    shown = visible(HOSTILE)
+    for table in (("sql", query), ("links", "list"), ("dlq", "list")):
+        assert shown in by_command[table].out, table
+    [one] = [json.loads(line) for line in by_command["sql", "--format", "json", query].out.splitlines()]
+    assert one["case_id"] == HOSTILE
+    head, row = csv.reader(io.StringIO(by_command["sql", "--format", "csv", query].out))
+    assert (head[3], row[0]) == (r"a\x1bb", shown)
+    [listed] = csv.DictReader(by_command["links", "list", "--format", "csv"].out.splitlines())
+    assert listed["case_id"] == shown
+    assert failed_clearly(by_command["tail", HOSTILE], 2, f"there is no topic {shown}")
+
+
+async def test_a_format_of_the_statements_own_is_raw_in_a_pipe_and_visible_on_a_terminal(
+    clickhouse_server: str, tmp_path: Path
+) -> None:
+    """It may be binary, so a file gets the bytes."""
+    config = write_stack_configuration(tmp_path / "kyb-stream.toml", Ports.free())
+    env = environment(
+        {
+            "KYB_STREAM_CONFIG": str(config),
+            "KYB_STREAM_CLICKHOUSE__URL": clickhouse_server,
+            "KYB_STREAM_CLICKHOUSE__DATABASE": "default",
+        }
+    )
+    command = command_line("sql", "--format", "csv", "SELECT char(27), 'x' FORMAT TSV")
+
+    def on_a_terminal() -> bytes:
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(command, env=env, stdout=theirs, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        os.close(theirs)
+        read = b""
+        try:
+            while piece := os.read(ours, 4096):
+                read += piece
+        except OSError:  # the end, on Linux
+            pass
+        os.close(ours)
+        process.wait(30)
+        return read
+
+    piped = await asyncio.to_thread(subprocess.run, command, env=env, capture_output=True, check=True, timeout=60)
+    assert piped.stdout == b"\x1b\tx\n"
+    assert await asyncio.to_thread(on_a_terminal) == b"\\x1b\tx\r\n"
+
+
+@pytest.mark.parametrize("console", [True, False])
+def test_logs_quote_and_do_not_obey(*, console: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Events of ours and messages of libraries, in lines for people and in JSON."""
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        configure_logging(console=console)
+        structlog.get_logger("ours").warning("refused", case=HOSTILE, many=[HOSTILE])
+        logging.getLogger("theirs").warning("cannot read %s", HOSTILE)
+        try:
+            int(HOSTILE)
+        except ValueError:
+            structlog.get_logger("ours").exception("failed")
+        told = capsys.readouterr().err
+    finally:
+        logging.getLogger().handlers[:] = handlers
+        logging.getLogger().setLevel(level)
+        structlog.reset_defaults()
+    assert "refused" in told
+    assert "owned" in told
+    assert not RAW.search(told)
+    assert "\nsecond" not in told.partition("failed")[0]
