@@ -23,7 +23,7 @@ def new_configuration(*, bootstrap_servers: str, clickhouse_port: int, ingress_p
     """A whole configuration with fresh random tokens and keys, as sections."""
     return {
         "kafka": {"bootstrap_servers": bootstrap_servers},
-        "clickhouse": {"url": f"http://{HOST}:{clickhouse_port}"},
+        "clickhouse": {"url": f"http://{HOST}:{clickhouse_port}", "password": secrets.token_urlsafe(24)},
         "ingress": {"host": HOST, "port": ingress_port},
         "encryption": {
             "keys": [{"id": BODY_KEY, "key": base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}],
@@ -40,6 +40,18 @@ def new_configuration(*, bootstrap_servers: str, clickhouse_port: int, ingress_p
             {"name": KYC_SOURCE, "kind": "kyc-registration", "tenant": TENANT, "token": secrets.token_urlsafe(24)},
         ],
     }
+
+
+def keep_out_of_git(folder: Path) -> None:
+    """Makes a folder with a .gitignore that keeps all in it out of a repository: it will hold keys.
+
+    A folder that is there already is somebody's own, and stays as it is.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return
+    (folder / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
 def write_configuration(path: Path, values: Mapping[str, object], *, comment: str) -> None:

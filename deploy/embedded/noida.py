@@ -93,7 +93,7 @@ def _binary() -> Path:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m deploy.embedded.noida", description="Run the embedded broker.")
+    parser = argparse.ArgumentParser(prog="python -P -m deploy.embedded.noida", description="Run the embedded broker.")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--port", type=int, default=9092)
     arguments = parser.parse_args()

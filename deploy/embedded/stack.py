@@ -26,6 +26,7 @@ from kybstream.settings import Settings, load_settings
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 NOIDA = "noida"
 APACHE = "apache"
+_PASSWORD_VARIABLE = "KYB_STREAM_CLICKHOUSE__PASSWORD"  # noqa: S105 (its name)
 
 Announce = Callable[[str], None]
 Migrate = Callable[[Settings], Awaitable[object]]
@@ -91,7 +92,7 @@ async def start_stack(stack: Stack, supervisor: Supervisor, *, migrate: Migrate,
     require_free_port(settings.ingress.host, ingress_port, "the ingress (ingress.port)")
     require_free_port("127.0.0.1", clickhouse_port, "ClickHouse (clickhouse.url)")
     announce("starting the broker and the ClickHouse-compatible server")
-    await supervisor.start(*await _broker(stack, settings), _clickhouse(stack, clickhouse_port))
+    await supervisor.start(*await _broker(stack, settings), _clickhouse(stack, settings, clickhouse_port))
     announce("making topics and tables")
     await migrate(settings)
     announce("starting the ingress, the worker and the sink")
@@ -112,12 +113,14 @@ async def _broker(stack: Stack, settings: Settings) -> list[Child]:
     return []
 
 
-def _clickhouse(stack: Stack, port: int) -> Child:
+def _clickhouse(stack: Stack, settings: Settings, port: int) -> Child:
     data_dir = stack.data_dir / "clickhouse"
+    credentials = ["--user", settings.clickhouse.username, "--password", f"env:{_PASSWORD_VARIABLE}"]
     return Child(
         name="clickhouse",
-        argv=_command("embedded", "clickhouse", "--data-dir", str(data_dir), "--port", str(port)),
+        argv=own_command("embedded", "clickhouse", "--data-dir", str(data_dir), "--port", str(port), *credentials),
         ready=partial(http_ok, f"http://127.0.0.1:{port}/ping"),
+        env={**os.environ, _PASSWORD_VARIABLE: settings.clickhouse.password.reveal_text()},  # others can read a command line
         log_path=_log(stack, "clickhouse"),
     )
 
@@ -134,15 +137,16 @@ def _component(stack: Stack, settings: Settings, name: str) -> Child:
 
     return Child(
         name=name,
-        argv=_command(name, "--config", str(stack.config_path), "--ready-file", str(ready_file)),
+        argv=own_command(name, "--config", str(stack.config_path), "--ready-file", str(ready_file)),
         ready=answers if name == "ingress" else is_ready,
         env={**os.environ, **stack.overrides},
         log_path=_log(stack, name),
     )
 
 
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "kybstream.cli", *arguments]
+def own_command(*arguments: str) -> list[str]:
+    """`kyb-stream` with these arguments, from installed packages alone, whatever the current folder holds."""
+    return [sys.executable, "-P", "-m", "kybstream.cli", *arguments]
 
 
 def _log(stack: Stack, name: str) -> Path:

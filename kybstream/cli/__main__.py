@@ -1,4 +1,4 @@
-"""`python -m kybstream.cli`: the same as `kyb-stream`; child processes of `dev` and `demo` are started this way."""
+"""`python -P -m kybstream.cli`: the same as `kyb-stream`; child processes of `dev` and `demo` are started this way."""
 
 from kybstream.cli.main import main
 

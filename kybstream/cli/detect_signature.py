@@ -12,6 +12,7 @@ from ingress.signatures.capture import parse_capture
 from ingress.signatures.detect import Detection, Match, detect, path_prefixes
 from ingress.signatures.verifier import SignedRequest
 from kybstream.cli import options
+from kybstream.cli.operator import SECRET_REFERENCES, secret_reference
 from kybstream.errors import RunError, UsageError
 from kybstream.settings import Secret, Settings, SourceSettings, load_settings
 
@@ -19,8 +20,6 @@ MAX_CAPTURE_BYTES = 16 * 1024 * 1024
 
 PLACEHOLDER = "env:SIGNING_SECRET"
 """Stands for a secret that is in the configuration already: how it was given there is not known any more."""
-
-_REFERENCES = ("env:", "file:")
 
 
 @click.command()
@@ -89,13 +88,7 @@ def _secrets(source: SourceSettings, references: tuple[str, ...]) -> dict[str, S
     """Every secret by the name it is called in the output: never itself."""
     secrets = {f"secret {number} of the source": secret for number, secret in enumerate(source.signature.secrets, start=1)}
     for reference in references:
-        if not reference.startswith(_REFERENCES):
-            # Not repeated here: it may be the secret itself.
-            raise UsageError("--secret takes env:NAME or file:PATH", hint="A secret in a command line can be read by others.")
-        try:
-            secrets[reference] = Secret.resolve(reference)
-        except ValueError as error:
-            raise UsageError(f"--secret {error}") from None
+        secrets[reference] = secret_reference("--secret", reference)
     empty = next((name for name, secret in secrets.items() if not secret.reveal()), None)
     if empty is not None:
         raise UsageError(f"{empty} is empty")
@@ -121,7 +114,7 @@ def _read(capture: Path, source: SourceSettings) -> SignedRequest:
 
 
 def _tell(match: Match) -> None:
-    given = match.secret.startswith(_REFERENCES)
+    given = match.secret.startswith(SECRET_REFERENCES)
     click.echo(f"# {match.scheme} matches, with {'the secret ' if given else ''}{match.secret}.")
     if not given:
         click.echo(f"# Put that secret in place of {PLACEHOLDER}.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from deploy.embedded.child_log import describe_exit
-from deploy.embedded.configuration import new_configuration, write_configuration
+from deploy.embedded.configuration import keep_out_of_git, new_configuration, write_configuration
 from deploy.embedded.stack import Stack, start_stack
 from deploy.embedded.supervisor import Supervisor
 from kybstream.cli import options
@@ -42,6 +43,8 @@ EXAMPLE_CASE = "667ab56f0e4e6520880"
 @options.config
 def command(data_dir: Path, broker: str, config_path: Path | None) -> None:
     """Run the embedded stack until Ctrl-C. Data stays, and the next start finds it."""
+    with suppress(OSError):  # lock_folder tells what is wrong with it
+        keep_out_of_git(data_dir)
     with lock_folder(data_dir):
         path = config_path or _own_configuration(data_dir)
         stack = Stack(path.absolute(), data_dir.absolute(), broker)
@@ -91,7 +94,11 @@ def _greeting(stack: Stack, settings: Settings) -> str:
     if kyc and tenant:
         token = make_case_token(EXAMPLE_CASE, tenant.case_token_keys[0].reveal())
         lines += ["", f"KYC callback URL of the case {EXAMPLE_CASE}:", f"  {base}/webhooks/{kyc.name}/{kyc.token}/{token}"]
-    lines += ["", f"ClickHouse: {settings.clickhouse.url} (user default, no password, database {settings.clickhouse.database})"]
+    clickhouse = settings.clickhouse
+    password = f"password in {stack.config_path}" if clickhouse.password.reveal() else "no password"
+    lines += ["", f"ClickHouse: {clickhouse.url} (user {clickhouse.username}, {password}, database {clickhouse.database})"]
+    if not clickhouse.password.reveal():
+        lines += [f"Every program of this machine can ask it: set clickhouse.password in {stack.config_path}."]
     if not settings.encryption.keys:
         lines += [
             "",

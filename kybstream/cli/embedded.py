@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
+from deploy.embedded.clickhouse.access import DEFAULT_USER, Credentials
 from deploy.embedded.clickhouse.server import serve
 from deploy.embedded.noida import run_broker
+from kybstream.cli.operator import secret_reference
 from kybstream.cli.running import run_component
+from kybstream.settings import Secret
 
 
 @click.group()
@@ -35,9 +38,16 @@ def broker(data_dir: Path, port: int) -> None:
 @command.command()
 @_data_dir
 @click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True, help="0 picks a free one.")
-def clickhouse(data_dir: Path, port: int) -> None:
-    """Run the embedded ClickHouse-compatible server (chDB)."""
-    run_component(lambda _stop: serve(data_dir=data_dir, port=port, ready=_announce))
+@click.option("--user", default=DEFAULT_USER, show_default=True, help="Who may ask.")
+@click.option("--password", metavar="REF", help="env:NAME or file:PATH. Without it, whoever can connect may ask.")
+def clickhouse(data_dir: Path, port: int, user: str, password: str | None) -> None:
+    """Run the embedded ClickHouse-compatible server (chDB).
+
+    Web pages are refused. No query reads or writes files, or reaches another server.
+    """
+    secret = Secret(b"") if password is None else secret_reference("--password", password)
+    credentials = Credentials(user, secret.reveal_text())
+    run_component(lambda _stop: serve(data_dir=data_dir, port=port, credentials=credentials, ready=_announce))
 
 
 def _announce(port: int) -> None:

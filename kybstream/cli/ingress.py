@@ -70,7 +70,8 @@ def _check(settings: Settings) -> None:
 def _run_workers(config_path: Path | None, ready_file: Path | None, count: int, *, debug: bool) -> int:
     flags = ["--debug"] if debug else []
     config = [] if config_path is None else ["--config", str(config_path)]
-    command = [sys.executable, "-m", "kybstream.cli", *flags, "ingress", *config]
+    # -P: from installed packages alone, whatever the current folder holds.
+    command = [sys.executable, "-P", "-m", "kybstream.cli", *flags, "ingress", *config]
     workers = Workers(
         load_settings(config_path).ingress,
         count,

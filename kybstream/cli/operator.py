@@ -1,4 +1,4 @@
-"""What commands of an operator share: who gives it, and times on the command line."""
+"""What commands of an operator share: who gives it, and times and secrets on the command line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 import click
 
 from kybstream.errors import UsageError
+from kybstream.settings import Secret
 
 _LONGEST_NAME = 100
+
+SECRET_REFERENCES = ("env:", "file:")
 
 by = click.option("--by", metavar="NAME", help="Who does it, for the record. Default: the operating system's user.")
 
@@ -27,6 +30,21 @@ def operator(given: str | None) -> str:
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
         raise UsageError(f"--by takes a name of 1 to {_LONGEST_NAME} printable characters")
     return name
+
+
+def secret_reference(option: str, given: str) -> Secret:
+    """The secret behind an option's value, which may not be the secret itself.
+
+    Raises:
+        UsageError: It is no reference, or leads nowhere.
+    """
+    if not given.startswith(SECRET_REFERENCES):
+        # Not repeated here: it may be the secret itself.
+        raise UsageError(f"{option} takes env:NAME or file:PATH", hint="A secret in a command line can be read by others.")
+    try:
+        return Secret.resolve(given)
+    except ValueError as error:
+        raise UsageError(f"{option} {error}") from None
 
 
 class Moment(click.ParamType):

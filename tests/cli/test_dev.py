@@ -102,7 +102,8 @@ async def test_dev_greets_stops_on_ctrl_c_and_finds_its_data_again(tmp_path: Pat
     greeting = await first.printed(GREETING)
     urls = [f"http://127.0.0.1:{ports.ingress}/webhooks/{name}/token-of-the-source-{name}" for name in ("kyb", "kyc")]
     assert all(f"{url}\n" in greeting for url in urls)
-    assert f"ClickHouse: http://127.0.0.1:{ports.clickhouse} (user default, no password, database kyb)\n" in greeting
+    password = f"password in {config}"
+    assert f"ClickHouse: http://127.0.0.1:{ports.clickhouse} (user default, {password}, database kyb)\n" in greeting
     assert len({child.pid for child in map(first.child, COMPONENTS)}) == len(COMPONENTS)
 
     [curl] = [line.strip() for line in greeting.splitlines() if line.startswith("  curl ")]
@@ -163,11 +164,13 @@ async def test_dev_writes_a_configuration_of_its_own_and_stops_when_a_child_dies
     path = tmp_path / "data" / "kyb-stream.toml"
     assert greeting.startswith("wrote data/kyb-stream.toml\n")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (path.parent / ".gitignore").read_text() == "*\n"
     settings = load_settings(path, {})
     assert (settings.ingress.port, settings.clickhouse.url) == (8080, "http://127.0.0.1:8123")
     assert settings.kafka.bootstrap_servers == "127.0.0.1:9092"
     tokens = [source.token for source in settings.sources]
-    assert len(set(tokens)) == 2
+    assert len({*tokens, settings.clickhouse.password.reveal_text()}) == 3
+    assert len(settings.clickhouse.password.reveal()) == 32
     url = f"http://127.0.0.1:{ports.ingress}/webhooks/kyb/{tokens[0]}"
     assert url in greeting
     assert "in clear" not in greeting

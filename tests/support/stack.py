@@ -31,6 +31,7 @@ from tests.support.body_keys import ENCRYPTION
 from tests.support.waiting import wait_until
 
 COMPONENTS = ("broker", "clickhouse", "ingress", "worker", "sink")
+CLICKHOUSE_PASSWORD = "password-of-the-tests"
 GREETING = "kyb-stream runs. Ctrl-C stops it"
 _START_SECONDS = 90.0
 _STOP_SECONDS = 10.0
@@ -138,7 +139,7 @@ class Background:
         """The process of one component of the stack."""
         for child in self.children():
             argv = child.cmdline()
-            if argv[0].endswith("noida-db") if component == "broker" else component in argv[3:5]:
+            if argv[0].endswith("noida-db") if component == "broker" else component in argv[4:6]:
                 return child
         raise AssertionError(f"the {component} does not run")
 
@@ -251,6 +252,7 @@ class Ports:
         return {
             "KYB_STREAM_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{self.kafka}",
             "KYB_STREAM_CLICKHOUSE__URL": f"http://127.0.0.1:{self.clickhouse}",
+            "KYB_STREAM_CLICKHOUSE__PASSWORD": CLICKHOUSE_PASSWORD,
             "KYB_STREAM_INGRESS__PORT": str(self.ingress),
         }
 
@@ -266,7 +268,7 @@ def write_stack_configuration(path: Path, ports: Ports, *, hasty: bool = False) 
     sources = [("kyb", "kyb-service", "acme"), ("kyc", "kyc-registration", "acme"), ("hasty-kyb", "kyb-service", "hasty")]
     values: dict[str, object] = {
         "kafka": {"bootstrap_servers": f"127.0.0.1:{ports.kafka}"},
-        "clickhouse": {"url": f"http://127.0.0.1:{ports.clickhouse}"},
+        "clickhouse": {"url": f"http://127.0.0.1:{ports.clickhouse}", "password": CLICKHOUSE_PASSWORD},
         "ingress": {"port": ports.ingress},
         "worker": {"timer_seconds": 0.5},
         "encryption": ENCRYPTION,

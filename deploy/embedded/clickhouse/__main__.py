@@ -1,4 +1,4 @@
-"""`python -m deploy.embedded.clickhouse --data-dir D --port P`: the server alone. Prints its URL on the first line."""
+"""`python -P -m deploy.embedded.clickhouse --data-dir D --port P`: the server alone. Prints its URL on the first line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kybstream.errors import KybStreamError
 
 def main() -> int:
     """Serve until a signal; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.embedded.clickhouse")
+    parser = argparse.ArgumentParser(prog="python -P -m deploy.embedded.clickhouse")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--port", type=int, default=8123)
     arguments = parser.parse_args()

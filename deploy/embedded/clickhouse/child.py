@@ -12,7 +12,8 @@ from deploy.embedded.supervisor import Child
 
 def clickhouse_command(data_dir: Path, port: int) -> list[str]:
     """The command that runs the server in the foreground, on 127.0.0.1, with its data in `data_dir`."""
-    return [sys.executable, "-m", "deploy.embedded.clickhouse", "--data-dir", str(data_dir), "--port", str(port)]
+    program = [sys.executable, "-P", "-m", "deploy.embedded.clickhouse"]
+    return [*program, "--data-dir", str(data_dir), "--port", str(port)]
 
 
 def clickhouse_url(port: int) -> str:

@@ -8,13 +8,14 @@ streaming insert parses while bytes arrive and writes nothing before its end whe
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 import psutil
 
+from deploy.embedded.clickhouse.confinement import FILE_FUNCTION, configuration, file_function
 from deploy.embedded.clickhouse.exceptions import ClickHouseError, from_engine
 from kybstream.errors import RunError
 
@@ -71,6 +72,7 @@ class _NativeConnection(Protocol):
 
 class _NativeModule(Protocol):
     def connect(self, target: str) -> _NativeConnection: ...
+    def create_function(self, name: str, function: Callable[[str], str], arguments: list[str], result: str) -> None: ...
 
 
 class Connection:
@@ -193,11 +195,14 @@ class Engine:
         self._module = module
         self._target = str(folder)
         self._opening = threading.Lock()
-        target = self._target + "?" + "&".join(f"{name}={value}" for name, value in options.items())
         self.version = ""
         self.timezone = ""
         try:
-            self._anchor = self._connect(target)
+            with configuration() as path:
+                given = {"config-file": path, **options}
+                self._anchor = self._connect(self._target + "?" + "&".join(f"{name}={given[name]}" for name in given))
+            module.create_function(FILE_FUNCTION, file_function, ["String"], "String")
+            _keep_files_out_of_default(self._anchor)
             answer = self._anchor.run(b"SELECT version(), timezone()", "TabSeparated").data.decode()
         except (RuntimeError, ClickHouseError) as error:
             raise RunError(f"chDB cannot open the data folder {folder}: {error}") from None
@@ -218,6 +223,16 @@ class Engine:
     def close(self) -> None:
         """Close the engine; all other connections must be closed before."""
         self._anchor.close()
+
+
+def _keep_files_out_of_default(connection: Connection) -> None:
+    """Attach the database `default` anew: at each start it also shows the files of the current folder as tables."""
+    found = connection.run(b"SELECT engine, uuid FROM system.databases WHERE name = 'default'", "TabSeparated").data.decode()
+    engine, uuid = found.rstrip("\n").split("\t")
+    if engine != "Atomic":
+        connection.run(b"DETACH DATABASE default", "Null")
+        connection.run(f"ATTACH DATABASE default UUID '{uuid}' ENGINE = Atomic".encode(), "Null")
+        connection.run(b"USE default", "Null")
 
 
 def _outcome(result: _NativeResult, version: str) -> Outcome:

@@ -11,6 +11,7 @@ _CODE: Final = re.compile(r"\bCode: (\d+)\.")
 _VERSION: Final = re.compile(r"\(version [^()]*(?:\([^()]*\))?\)\s*$")
 
 _UNKNOWN_EXCEPTION: Final = 1002
+_FILE_FUNCTION: Final = "Python UDF 'file' raised an exception"  # confinement.file_function
 
 # The groups are those of ClickHouse's HTTP server; every other code is 500.
 _STATUS_OF_CODES: Final = {
@@ -68,6 +69,8 @@ class RequestRefusedError(Exception):
 
 def from_engine(message: str, version: str) -> ClickHouseError:
     """The engine's message as an error; a message without a code becomes UNKNOWN_EXCEPTION."""
+    if _FILE_FUNCTION in message:
+        return worded(497, "ACCESS_DENIED", "The embedded server reads no files: the function file is not served.", version)
     found = _CODE.search(message)
     if found is None:
         return worded(_UNKNOWN_EXCEPTION, "UNKNOWN_EXCEPTION", f"{message.rstrip('. ')}.", version)

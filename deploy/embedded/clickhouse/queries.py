@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from deploy.embedded.clickhouse.blocks import in_blocks
+from deploy.embedded.clickhouse.confinement import refuse
 from deploy.embedded.clickhouse.engine import Engine, Insert, Outcome
 from deploy.embedded.clickhouse.exceptions import RequestRefusedError
 from deploy.embedded.clickhouse.question import Question
@@ -47,6 +48,7 @@ def begin_insert(session: Session, question: Question, insertion: Insertion) -> 
     """
     if question.read_only:
         raise _read_only_refusal()
+    refuse(insertion.statement)
     session.prepare(question.database, {**_ONE_BLOCK, **question.settings})
     session.set_parameters(question.parameters)
     return session.connection.insert(insertion.statement, insertion.data_format)
@@ -59,6 +61,7 @@ def ask(engine: Engine, session: Session, question: Question, statement: Stateme
         ClickHouseError: The engine refuses it.
         RequestRefusedError: It is not allowed over HTTP, or not in this request.
     """
+    refuse(statement.sql)
     keyword = first_word(statement.sql)
     session.prepare(question.database, {} if keyword == "SET" else question.settings)
     connection = session.connection
@@ -95,6 +98,7 @@ def _load_external_table(session: Session, name: str, data: bytes, described: Ma
     if structure is None:
         sentence = f"Neither structure nor types have been provided for external table {name}."
         raise RequestRefusedError(36, "BAD_ARGUMENTS", sentence)
+    refuse(structure.encode())
     table = identifier(name)
     connection = session.connection
     connection.run(f"CREATE TEMPORARY TABLE {table} ({structure})".encode(), "Null")

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from deploy.embedded.clickhouse.access import Credentials
 from deploy.embedded.clickhouse.engine import Engine
 from deploy.embedded.clickhouse.exceptions import ClickHouseError
 from deploy.embedded.clickhouse.service import Service
@@ -34,13 +35,21 @@ _READ_BUFFER_BYTES: Final = 512 * 1024
 _BACKLOG: Final = 128
 
 
-async def serve(*, data_dir: Path, port: int, host: str = "127.0.0.1", ready: Callable[[int], None] | None = None) -> None:
+async def serve(
+    *,
+    data_dir: Path,
+    port: int,
+    host: str = "127.0.0.1",
+    credentials: Credentials = Credentials(),  # noqa: B008 (immutable)
+    ready: Callable[[int], None] | None = None,
+) -> None:
     """Serve ClickHouse's HTTP interface until SIGTERM, SIGINT or cancellation; then stop within 3 seconds.
 
     Args:
         data_dir: Holds the data and a lock file; made if it is not there.
         port: 0 picks a free one.
-        host: 127.0.0.1, ::1 or localhost (there is no password).
+        host: 127.0.0.1, ::1 or localhost.
+        credentials: Who may ask.
         ready: Called with the port once requests are answered.
 
     Raises:
@@ -52,9 +61,10 @@ async def serve(*, data_dir: Path, port: int, host: str = "127.0.0.1", ready: Ca
         loop = asyncio.get_running_loop()
         engine = await loop.run_in_executor(threads, Engine, data_dir / _ENGINE_FOLDER)
         sessions = SessionRegistry(engine)
+        bound: int = listener.getsockname()[1]
         runner = web.ServerRunner(
             web.Server(
-                Service(engine, sessions, threads).handle,
+                Service(engine, sessions, threads, port=bound, credentials=credentials).handle,
                 auto_decompress=False,
                 max_line_size=_LONGEST_URL_BYTES,
                 read_bufsize=_READ_BUFFER_BYTES,
@@ -65,7 +75,6 @@ async def serve(*, data_dir: Path, port: int, host: str = "127.0.0.1", ready: Ca
         try:
             await runner.setup()
             await web.SockSite(runner, listener, backlog=_BACKLOG).start()
-            bound: int = listener.getsockname()[1]
             _log.info("clickhouse_listening", host=host, port=bound, version=engine.version)
             if ready is not None:
                 ready(bound)
@@ -99,7 +108,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     if family is None:
         raise RunError(
             f"the embedded ClickHouse listens on this machine only, not on {host}",
-            hint="it has no password; run a ClickHouse server for others to connect to",
+            hint="run a ClickHouse server for others to connect to",
         )
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -9,11 +9,11 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
+from deploy.embedded.clickhouse.access import Credentials, comes_from_a_page, require_password
 from deploy.embedded.clickhouse.answers import Frame, compressed, new_exception_tag
 from deploy.embedded.clickhouse.compression import Compressor, choose_coding, compressor
 from deploy.embedded.clickhouse.engine import Engine, Outcome
@@ -37,8 +37,7 @@ _T = TypeVar("_T")
 # An answer up to this size is sent whole, with its counts and with an error as a status; a longer one as it is computed.
 _HELD_BYTES: Final = 8 * 1024 * 1024
 _DISCARD_SECONDS: Final = 10.0
-_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_FORBIDDEN: Final = "This server answers only requests to localhost that no web page of another origin sends.\n"
+_FORBIDDEN: Final = "This server answers only requests to its own address that no web page of another origin sends.\n"
 _NO_SUCH_PATH: Final = "There is nothing here. Queries go to /, health checks to /ping and /replicas_status.\n"
 
 
@@ -53,14 +52,18 @@ class _Asked:
 class Service:
     """Answers ClickHouse's HTTP interface from one engine."""
 
-    def __init__(self, engine: Engine, sessions: SessionRegistry, threads: Executor) -> None:
+    def __init__(
+        self, engine: Engine, sessions: SessionRegistry, threads: Executor, *, port: int, credentials: Credentials
+    ) -> None:
         self._engine = engine
         self._sessions = sessions
         self._threads = threads
+        self._port = port
+        self._credentials = credentials
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Any request to the server."""
-        if not _comes_from_here(request):
+        if comes_from_a_page(request.headers, self._port):
             return web.Response(status=403, text=_FORBIDDEN)
         if request.path in ("/ping", "/replicas_status"):
             return web.Response(text="Ok.\n")
@@ -76,6 +79,7 @@ class Service:
         frame = Frame(str(uuid.uuid4()), self._engine.timezone, None, new_exception_tag())
         body: Body | None = None
         try:
+            require_password(self._credentials, request.raw_path, request.headers)
             await _go_on(request)
             asked = await self._read(request)
             body = asked.body
@@ -236,13 +240,3 @@ async def _discard(body: Body | None) -> None:
             await body.discard()
     except (TimeoutError, ClientGoneError):
         return
-
-
-def _comes_from_here(request: web.BaseRequest) -> bool:
-    """Whether no web page can have sent this: there is no password, and chDB reads any file of its user.
-
-    A page of another site sends its Origin; a rebound name shows in Host.
-    """
-    host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
-    origin = request.headers.get("Origin")
-    return host in _LOOPBACK_NAMES and (origin is None or urlsplit(origin).hostname in _LOOPBACK_NAMES)
