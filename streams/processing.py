@@ -343,6 +343,9 @@ class _RejectedError(Exception):
     def may_be_ours(self) -> bool:
         """Whether the cause may be a bug or the configuration; not so, if the sender's body says nothing usable.
 
-        A body of which the ingress could read an entity is not the sender's: the intake can read it, too.
+        A body in which the ingress found an entity and the intake finds none is not the sender's. But the ingress reads no more
+        than the entity: of the rest the intake alone can say that it is no JSON.
         """
-        return self.reason not in _OF_THE_SENDER or (self.delivery is not None and self.delivery.entity_key is not None)
+        if self.reason == NO_ENTITY:
+            return self.delivery is not None and self.delivery.entity_key is not None
+        return self.reason not in _OF_THE_SENDER
