@@ -28,6 +28,9 @@ LAST_PORT = 65535
 STOP_MARGIN_SECONDS = 20.0
 """What a worker may need to end besides `ingress.shutdown_seconds`; then it is killed."""
 
+START_SECONDS = 60.0
+"""How long a process may take until it serves, and the check before a restart until it ends; then it is killed."""
+
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 """Between the end of a worker and its next start; doubled each time it ends within this time."""
@@ -152,13 +155,24 @@ class Workers:
             ours.close()
             raise
         said = b""
-        with suppress(ConnectionError):
-            said = await reader.read(1)
+        with suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                said = await reader.read(1)
         if said != lines.READY:
-            return await worker.process.wait()
+            return await self._not_started(worker.index, worker.process)
         self._set_serving(worker, serving=True)
         _log.info("ingress_worker_ready", worker=worker.index, pid=worker.process.pid)
         return None
+
+    async def _not_started(self, index: int, process: asyncio.subprocess.Process) -> int:
+        """The exit code of a process that has ended before it served, or hangs and is killed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_PAUSE_SECONDS):
+                return await process.wait()
+        _log.error("ingress_worker_hangs", worker=index, pid=process.pid, seconds=START_SECONDS)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return await process.wait()
 
     async def _keep(self, worker: _Worker) -> None:
         """Starts the worker again whenever it has ended."""
@@ -207,7 +221,11 @@ class Workers:
         except OSError:
             return False
         try:
-            return await checking.wait() == 0
+            async with asyncio.timeout(START_SECONDS):
+                return await checking.wait() == 0
+        except TimeoutError:
+            _log.error("ingress_check_hangs", seconds=START_SECONDS)
+            return False
         finally:
             if checking.returncode is None:
                 checking.kill()

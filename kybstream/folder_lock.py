@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kybstream.errors import RunError
+from kybstream.private_files import make_private_folder, tighten
 
 LOCK_NAME = ".lock"
 
@@ -32,7 +33,7 @@ def lock_folder(path: Path) -> Iterator[None]:
 
 
 def take_folder(path: Path, *, across_exec: bool = False) -> int:
-    """Makes the folder if need be and keeps it until the returned descriptor is closed or the process ends.
+    """Makes the folder, for its owner alone, and keeps it until the returned descriptor is closed or the process ends.
 
     Args:
         path: The folder.
@@ -42,8 +43,9 @@ def take_folder(path: Path, *, across_exec: bool = False) -> int:
         RunError: Another process holds it (its id is named), or it cannot be made or written to.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        make_private_folder(path)
+        descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        tighten(path / LOCK_NAME)
     except OSError as error:
         raise RunError(f"the folder {path} cannot be used: {error.strerror}") from None
     try:

@@ -19,6 +19,7 @@ from ingress.spool.entries import body_of
 from ingress.spool.failures import Fault, fault_of
 from ingress.spool.recovery import finish_recovery, recover
 from ingress.spool.store import NewEntry, Store, sync_folder
+from kybstream.private_files import make_private_file, tighten
 
 CHECK_SECONDS = 5.0
 """How long a start may look at the file's structure. Measured: 250 MB a second. The rest is checked when it is read."""
@@ -64,6 +65,8 @@ class SpoolFile:
             sqlite3.Error: The disk fails or is full.
             OSError: Likewise.
         """
+        for each in self.path.parent.glob("spool.*"):
+            tighten(each)
         finish_recovery(self.path)  # 1
         log = self._log_path.read_bytes() if self._log_path.exists() else None
         damage = damage or self._seen_from_outside(log)  # 2
@@ -133,6 +136,7 @@ class SpoolFile:
     def _rescue(self, store: Store, log: bytes) -> None:
         kept = self._log_path.with_name(f"{self._log_path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
         with suppress(OSError):
+            make_private_file(kept)
             kept.write_bytes(log)
         before = store.totals.depth
         carved = Carved(b"", log)

@@ -22,6 +22,7 @@ import structlog
 from ingress.spool.carving import Carved, Image
 from ingress.spool.failures import name_of
 from ingress.spool.store import PAGE_BYTES, SCHEMA, sync_folder
+from kybstream.private_files import make_private_file
 
 _ROWS_A_TRANSACTION = 1000
 
@@ -39,6 +40,7 @@ def recover(path: Path, log: bytes, damage: str) -> None:
     target = _recovered(path)
     target.unlink(missing_ok=True)
     stopped: str | None = None
+    make_private_file(target)
     connection = sqlite3.connect(target, isolation_level=None)
     try:
         for setting in (f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL", "journal_mode = MEMORY", "synchronous = OFF"):
@@ -111,6 +113,7 @@ def _swap(path: Path, log: bytes) -> str:
     elif log:
         # SQLite has removed it since.
         try:
+            make_private_file(kept_log)
             kept_log.write_bytes(log)
         except OSError as error:
             _log.warning("spool_log_not_kept", error=error.strerror)

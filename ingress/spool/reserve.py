@@ -10,6 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+_PIECE_BYTES = 1024 * 1024
+
 
 class Reserve:
     """A file of a fixed size that is given up when the disk is full and made again when there is room.
@@ -32,7 +34,7 @@ class Reserve:
         except OSError:
             return False
         try:
-            os.posix_fallocate(descriptor, 0, self._size)
+            _allocate(descriptor, self._size)
         except OSError:
             self.release()
             return False
@@ -44,3 +46,20 @@ class Reserve:
         """Gives the room to whoever writes next."""
         with suppress(OSError):
             os.truncate(self._path, 0)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Makes the file so large that the room is its own: a size alone would promise room that is not there.
+
+    Raises:
+        OSError: There is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    # macOS. Written anew only from where the file ends.
+    written = os.fstat(descriptor).st_size
+    os.lseek(descriptor, written, os.SEEK_SET)
+    while written < size:
+        written += os.write(descriptor, bytes(min(_PIECE_BYTES, size - written)))
+    os.fsync(descriptor)
