@@ -14,11 +14,11 @@ from time import perf_counter
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
 from ingress.lanes import Headers, Lanes, Outgoing, RefusedBySizeError
 from ingress.metrics import IngressMetrics
+from ingress.topic_facts import TopicFacts
 from kybstream.errors import UnavailableError
 from kybstream.kafka import durable_producer
 from kybstream.partitions import partition_of
@@ -73,13 +73,31 @@ class KafkaConnection:
         self._silent_since: float | None = None  # the first record since the last acknowledgement was sent then
         self._keeper: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
-        self._partitions: dict[str, int] = {}
+        self._facts = TopicFacts(self._topics, kafka.partitions, metrics)
         self._lanes = Lanes(self)
 
     @property
     def unavailable(self) -> str | None:
         """Why nothing can be produced now, or None when it can."""
         return self._reason
+
+    @property
+    def misconfigured(self) -> str | None:
+        """What is wrong with the topics although records are produced, or None."""
+        return self._facts.wrong
+
+    def partition(self, topic: str, key: bytes) -> int:
+        """The partition of a key, as long as the topic is as it is configured."""
+        return partition_of(key, self._facts.partitions(topic) or self._kafka.partitions)
+
+    def check_size(self, topic: str, key: bytes, value: bytes, headers: Headers) -> None:
+        """Finds out what Kafka would refuse for its size before it is sent, or stored elsewhere, as far as that is known.
+
+        Raises:
+            RefusedBySizeError: It would.
+        """
+        if self._facts.too_large(topic, key, value, headers):
+            raise RefusedBySizeError("the record is larger than Kafka takes")
 
     def start(self) -> None:
         """Begins to connect, in the background; returns at once, whether or not Kafka is there."""
@@ -103,9 +121,10 @@ class KafkaConnection:
         """
         if self._producer is None and self._settled.is_set():
             raise UnavailableError(self._reason or CONNECTING)
+        self.check_size(topic, key, value, headers)
         started = perf_counter()
         timeout = ack_timeout_seconds or self._ack_timeout
-        partitions = self._partitions.get(topic)
+        partitions = self._facts.partitions(topic)
         if partitions is None:
             partitions = await self._partitions_once_connected(topic, timeout)
         await self._lanes.put(topic, partition_of(key, partitions), Outgoing(key, value, headers, started), timeout)
@@ -139,7 +158,7 @@ class KafkaConnection:
             self._give_up(producer, "silent")
 
     def failed(self, producer: AIOKafkaProducer, error: KafkaError) -> None:
-        """Of `Watcher`. aiokafka has counted the batch into the partition's sequence: the broker will refuse what follows."""
+        """Of `Watcher`. The broker may refuse what follows: the batch has its place in the partition's sequence."""
         self._give_up(producer, type(error).__name__)
 
     async def _partitions_once_connected(self, topic: str, seconds: float) -> int:
@@ -148,7 +167,7 @@ class KafkaConnection:
                 await self._settled.wait()
         except TimeoutError:
             raise UnavailableError("Kafka did not answer in time") from None
-        partitions = self._partitions.get(topic)
+        partitions = self._facts.partitions(topic)
         if self._producer is None or partitions is None:
             raise UnavailableError(self._reason or CONNECTING)
         return partitions
@@ -203,8 +222,10 @@ class KafkaConnection:
                 # Asked for all topics, a broker does not create those that are missing.
                 present = await producer.client.fetch_all_metadata()
             missing = sorted(self._topics - set(present.topics()))
-            self._count_partitions(present)
-            if missing:
+            self._facts.see_partitions(present)
+            if not missing:
+                await self._facts.ask_limits(producer.client)
+            else:
                 reason = f"Kafka has no topic {missing[0]}: run kyb-stream migrate"
         except (KafkaError, OSError, TimeoutError) as error:
             reason = f"Kafka cannot be reached ({type(error).__name__})"
@@ -230,7 +251,8 @@ class KafkaConnection:
                 async with asyncio.timeout(PROBE_SECONDS):
                     await self._lost.wait()
                 return
-            self._count_partitions(producer.client.cluster)
+            self._facts.see_partitions(producer.client.cluster)
+            await self._facts.ask_limits_again(producer.client)
             if perf_counter() - self._last_ack < PROBE_SECONDS:
                 continue
             try:
@@ -240,10 +262,6 @@ class KafkaConnection:
                 answered = False
             if not answered:
                 self._give_up(producer, "unreachable")
-
-    def _count_partitions(self, cluster: ClusterMetadata) -> None:
-        counts = {topic: cluster.partitions_for_topic(topic) for topic in self._topics}
-        self._partitions |= {topic: len(found) for topic, found in counts.items() if found}
 
     async def _close(self, producer: AIOKafkaProducer, seconds: float) -> None:
         await _close(producer, seconds)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ingress.metrics import IngressMetrics
 from ingress.publish import Publisher
-from ingress.spool import Spool, SpoolLimits, drain, drain_left_behind, spool_folder
+from ingress.spool import Lanes, Spool, SpoolLimits, drain, drain_left_behind, spool_folder
 from kybstream.settings import IngressSettings
 
 
@@ -36,12 +36,16 @@ class Draining:
         *,
         index: int,
         count: int,
+        partitions: int,
     ) -> None:
+        lanes = Lanes(publisher.partition_of, partitions)
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         send, on_progress = publisher.send_spooled, metrics.drained.inc
         if spool is not None:
-            self._tasks.add(asyncio.create_task(drain(spool, send, self._stop, on_progress=on_progress), name="drain"))
+            self._tasks.add(
+                asyncio.create_task(drain(spool, send, self._stop, lanes=lanes, on_progress=on_progress), name="drain")
+            )
         if ingress.spool_dir is not None and index == 0:
             left_behind = drain_left_behind(
                 Path(ingress.spool_dir),
@@ -50,6 +54,7 @@ class Draining:
                 self._stop,
                 limits=_limits(ingress),
                 on_progress=on_progress,
+                lanes=lanes,
                 watch=metrics.watch_spool,
             )
             self._tasks.add(asyncio.create_task(left_behind, name="drain-left-behind"))

@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from kybstream.errors import KybStreamError, UnavailableError
+from kybstream.settings.values import MAX_RECORD_BYTES
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -93,6 +94,7 @@ class _Broker:
 class _Lane:
     place: TopicPartition
     waiting: deque[Outgoing] = field(default_factory=deque)
+    most_bytes: int = MAX_RECORD_BYTES  # twice as much was refused
     # The producer that has a batch of it under way, or is about to get one.
     busy_with: AIOKafkaProducer | None = None
 
@@ -202,9 +204,13 @@ class Lanes:
         try:
             acknowledged = await producer.send_batch(batch, lane.place.topic, partition=lane.place.partition)
             await acknowledged
+        except _TOO_LARGE as error:
+            # The broker took nothing, but aiokafka has counted the batch into the partition's sequence.
+            producer._txn_manager.increment_sequence_number(lane.place, -len(aboard))  # noqa: SLF001 - there is no other way
+            self._crashed(lane, aboard, error, batch.size())
         except KafkaError as error:
             self._watcher.failed(producer, error)
-            self._crashed(lane, aboard, error)
+            self._crashed(lane, aboard, error, 0)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it now, and not by the deadline
             _fail(aboard, UnavailableError(f"the record could not be sent ({type(error).__name__})"))
         else:
@@ -229,13 +235,14 @@ class Lanes:
         for lane in held:
             self._depart_soon(lane)
 
-    def _crashed(self, lane: _Lane, aboard: list[Outgoing], error: KafkaError) -> None:
+    def _crashed(self, lane: _Lane, aboard: list[Outgoing], error: KafkaError, size: int) -> None:
         if not isinstance(error, _TOO_LARGE):
             _fail(aboard, UnavailableError(f"Kafka refused ({type(error).__name__})"))
         elif len(aboard) == 1:
             _fail(aboard, RefusedBySizeError("the record is larger than Kafka takes"))
         else:
-            # Together they were too large; each alone may pass.
+            # Together they were too large; each alone may pass. The next batches are smaller.
+            lane.most_bytes = size // 2
             for each in reversed(aboard):
                 each.alone = True
                 lane.waiting.appendleft(each)
@@ -275,6 +282,8 @@ def _board(lane: _Lane, batch: Any) -> list[Outgoing]:
         if first.done.done():
             waiting.popleft()
             continue
+        if aboard and batch.size() + len(first.value) > lane.most_bytes:
+            break
         # An empty batch takes a record of any size.
         if batch.append(timestamp=None, key=first.key, value=first.value, headers=first.headers) is None:
             break

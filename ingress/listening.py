@@ -8,31 +8,19 @@ from typing import Any
 
 import structlog
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import _ErrInfo
 
-from ingress import problems
+from ingress import heads, problems
 from ingress.connections import Connections
+from ingress.heads import MAX_HEAD_BYTES, HeadTooLargeError, SlowHeadError
 from ingress.metrics import IngressMetrics
-from ingress.problems import Problem
 
 KEEPALIVE_SECONDS = 75.0
 """An idle connection is closed after it: longer than the 60 s of common proxies."""
 
 LINGER_SECONDS = 2.0
 """How long the rest of a body is read and dropped after an early answer, so that the sender gets to see it."""
-
-MAX_URL_BYTES = 4096
-"""A longer one gets 414. Ours have less than 500; what a sender appends as a query is its own."""
-
-MAX_HEADER_BYTES = 8190
-"""Of the name of a header, and of its value; beyond it 431."""
-
-MAX_HEADERS = 100
-"""Headers of one request; beyond it 431."""
-
-MAX_HEAD_BYTES = 32 * 1024
-"""Of URL and headers together; beyond it 431. It is what a connection can cost before anybody has looked at its request."""
 
 HEAD_SECONDS = 10.0
 """How long a head may take from its first part to its end; then 408."""
@@ -48,18 +36,7 @@ READ_BYTES = 64 * 1024
 
 _LOOK_SECONDS = 0.02
 
-_TOO_MANY_HEADERS = "Too many headers received"
-"""What aiohttp's parser says; without a class of its own. A test pins it; were it reworded, the answer would be a 400."""
-
 _log = structlog.get_logger(__name__)
-
-
-class _SlowHeadError(HttpProcessingError):
-    """The request's head was not complete in time."""
-
-
-class _HeadTooLargeError(HttpProcessingError):
-    """The request's head has more than MAX_HEAD_BYTES."""
 
 
 class Connection(web.RequestHandler):
@@ -190,10 +167,10 @@ class Connection(web.RequestHandler):
         if isinstance(newest, _ErrInfo):
             self._close = True
             newest.exc.__traceback__ = None
-        elif size > MAX_HEAD_BYTES and _head_bytes(newest) > MAX_HEAD_BYTES:
+        elif size > MAX_HEAD_BYTES and heads.head_bytes(newest) > MAX_HEAD_BYTES:
             self._messages.pop()
             self._request_count -= 1
-            self._refuse(_HeadTooLargeError())
+            self._refuse(HeadTooLargeError())
 
     def _head_goes_on(self, data: bytes) -> None:
         """Bounds a head that does not come at once: in bytes, and in time from its first part on, however it drips.
@@ -208,13 +185,13 @@ class Connection(web.RequestHandler):
             self._head_timer = self._loop.call_later(HEAD_SECONDS, self._head_is_late)
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(_HeadTooLargeError())
+            self._refuse(HeadTooLargeError())
 
     def _head_is_late(self) -> None:
         if self._request_count > self._answered:  # it waits behind a request that we have not answered
             self._head_timer = self._loop.call_later(HEAD_SECONDS, self._head_is_late)
         else:
-            self._refuse(_SlowHeadError())
+            self._refuse(SlowHeadError())
 
     def _refuse(self, error: HttpProcessingError) -> None:
         """Answers with an error after what is being answered, and listens no more."""
@@ -248,7 +225,7 @@ class Connection(web.RequestHandler):
             raise ConnectionError("an answer is under way already")
         if status == problems.BAD_HTTP.status:
             _log.debug("bad_http", error=type(exc).__name__)
-            reason, problem = _refusal(exc)
+            reason, problem = heads.refusal(exc)
             self._on_bad_http(reason)
             return problem.response()
         _log.error("request_failed", error=type(exc).__name__)
@@ -262,26 +239,6 @@ class Connection(web.RequestHandler):
         error = kw.get("exc_info")
         say = _log.debug if isinstance(error, web.RequestPayloadError) else _log.error  # a sender's fault is no error of ours
         say("connection_failed", error=type(error).__name__)
-
-
-def _head_bytes(message: Any) -> int:
-    return len(message.path) + sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
-
-
-def _refusal(error: BaseException | None) -> tuple[str, Problem]:
-    if isinstance(error, _SlowHeadError):
-        return "slow_head", problems.SLOW_HEAD
-    if isinstance(error, _HeadTooLargeError):
-        return "headers_too_large", problems.HEADERS_TOO_LARGE
-    if isinstance(error, LineTooLong):
-        # The parser tells the two apart by their limit alone.
-        _, limit, *_ = error.args
-        if limit == MAX_URL_BYTES:
-            return "url_too_long", problems.URL_TOO_LONG
-        return "headers_too_large", problems.HEADERS_TOO_LARGE
-    if error is not None and error.args == (_TOO_MANY_HEADERS,):
-        return "headers_too_large", problems.HEADERS_TOO_LARGE
-    return "bad_http", problems.BAD_HTTP
 
 
 class HttpServer(web.Server):
@@ -321,9 +278,9 @@ class HttpServer(web.Server):
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,
             auto_decompress=False,  # ours caps what comes out: ingress.bodies
-            max_line_size=MAX_URL_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
+            max_line_size=heads.MAX_URL_BYTES,
+            max_field_size=heads.MAX_HEADER_BYTES,
+            max_headers=heads.MAX_HEADERS,
             read_bufsize=READ_BYTES,
         )
 

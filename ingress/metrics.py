@@ -80,6 +80,14 @@ class IngressMetrics:
             "Producers given up after an error or silence.",
             registry=self.registry,
         )
+        # 1 when a topic has another number of partitions than kafka.partitions. Worry about any: records keep to the configured
+        # ones, and the worker does not start.
+        self.partitions_differ = Gauge(
+            "kyb_ingress_partitions_differ",
+            "Whether a topic has another number of partitions than configured.",
+            ["topic"],
+            registry=self.registry,
+        )
         # Worry about any: a bug of ours; the sender got a 503 and sends again.
         self.unexpected_errors = Counter(
             "kyb_ingress_unexpected_errors", "Requests that ended in an exception nobody foresaw.", registry=self.registry

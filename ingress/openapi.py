@@ -9,7 +9,7 @@ from importlib.metadata import version
 import msgspec
 
 from ingress import links_api, problems
-from ingress.listening import MAX_HEAD_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from ingress.heads import MAX_HEAD_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from ingress.metrics import CONTENT_TYPE
 from ingress.openapi_parts import HEADERS, SCHEMAS, Object, path_parameter
 from ingress.problems import Problem
@@ -52,7 +52,7 @@ have {MAX_URL_BYTES} bytes, a header {MAX_HEADER_BYTES}, a request {MAX_HEADERS}
 _ABOUT_WEBHOOKS = """\
 What is authentic is stored, whatever is in it: a body that is not JSON is quarantined. Besides the token, a source may ask \
 for a signature, in headers of the scheme that is configured for it; how large a body may be is configured, too. \
-The content codings `gzip`, `deflate`, `br` and `zstd` are undone."""
+`Content-Encoding: gzip` and `deflate` are inflated."""
 
 _ABOUT_LINKS = f"""\
 Before or after the callback. To register again is safe: the same subject and case are one statement, and a later \

@@ -50,7 +50,7 @@ class Publisher:
         kafka = self._connection.unavailable
         if kafka is not None:
             return f"{kafka}; deliveries are spooled"
-        return self._spool.unavailable if self._spool is not None else None
+        return self._connection.misconfigured or (self._spool.unavailable if self._spool is not None else None)
 
     async def publish(self, delivery: WebhookDelivery, traceparent: str | None) -> None:
         """Returns when the delivery is durable: acknowledged by all in-sync replicas of its partition, or in the spool.
@@ -67,6 +67,7 @@ class Publisher:
         if self._spool is None:
             await self._connection.produce(self._raw, key, value, headers)
             return
+        self._connection.check_size(self._raw, key, value, headers)
         if self._connection.unavailable is None:
             try:
                 await self._connection.produce(self._raw, key, value, headers)
@@ -94,6 +95,10 @@ class Publisher:
         await self._connection.produce(
             entry.topic, entry.key, entry.value, entry.headers, ack_timeout_seconds=DRAIN_ACK_SECONDS
         )
+
+    def partition_of(self, entry: SpoolEntry) -> tuple[str, int]:
+        """The partition that a spooled delivery goes to."""
+        return entry.topic, self._connection.partition(entry.topic, entry.key)
 
     async def publish_rejections(self, rejections: Iterable[Rejection]) -> list[Rejection]:
         """Sends counts one after the other until Kafka fails; returns those it has."""

@@ -99,7 +99,7 @@ async def serve(
             await spool.close()
         raise
     connection.start()
-    draining = Draining(ingress, spool, publisher, metrics, index=index, count=count)
+    draining = Draining(ingress, spool, publisher, metrics, index=index, count=count, partitions=settings.kafka.partitions)
     reporting = asyncio.create_task(_report_every_minute(rejections, publisher), name="rejections")
     try:
         _log.info("ingress_listening", host=ingress.host, port=entrance.port, sources=sorted(sources.tenants))

@@ -13,7 +13,7 @@ from aiohttp.http import HttpProcessingError, HttpVersion11
 
 from ingress import problems
 from ingress.answers import BODY, Stored
-from ingress.bodies import SlowBodyError, read_body
+from ingress.bodies import SlowBodyError, TooLargeError, inflate, read_body
 from ingress.connection import RefusedBySizeError
 from ingress.metrics import IngressMetrics
 from ingress.problems import SERVER, Problem
@@ -27,7 +27,6 @@ from kybstream.encryption import BodyEncryptor
 from kybstream.errors import UnavailableError
 from kybstream.ids import new_delivery_id
 from kybstream.settings import UNKNOWN_SOURCE
-from schemas.providers.codings import TooLargeError, undo
 from schemas.providers.identity import identify_bytes
 from schemas.records import WebhookDelivery
 from schemas.topics import entity_key
@@ -36,9 +35,7 @@ ACCEPTED = "accepted"
 REPLAYED = "replayed"
 """The two outcomes that are answered with 200: stored now, or stored before."""
 
-LEAST_REQUESTS = 16
-"""Requests that a tenant may have under way whatever the others do, as long as there are any left."""
-
+LEAST_REQUESTS = 16  # that a tenant may have under way whatever the others do, as long as there are any left
 _OK_HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Server": SERVER}
 _MAX_CONTENT_TYPE = 255
 _MAX_TRACEPARENT = 128
@@ -96,12 +93,10 @@ class Webhooks:
         self._clock = clock
         self._encryptor = encryptor
         self._tracing = tracing
-        largest = sources.largest_bodies
+        largest, alone = sources.largest_bodies, len(sources.largest_bodies) == 1
         # A tenant may always have one body under way, and some small requests; the only one may have all.
-        self._in_flight = {
-            name: in_flight.share(size if len(largest) > 1 else in_flight.limit) for name, size in largest.items()
-        }
-        few = min(LEAST_REQUESTS, under_way.limit // 2) if len(largest) > 1 else under_way.limit
+        self._in_flight = {name: in_flight.share(in_flight.limit if alone else size) for name, size in largest.items()}
+        few = under_way.limit if alone else min(LEAST_REQUESTS, under_way.limit // 2)
         self._under_way = {name: under_way.share(few) for name in largest}
         # Looked up once: these two are counted with every webhook. It also shows sources that are silent from the start.
         names = (*sources.tenants, UNKNOWN_SOURCE)
@@ -195,12 +190,12 @@ class Webhooks:
         body = await self._read(request, source, in_flight)
         held = len(body)
         try:
-            encoding = _text(",".join(request.headers.getall("Content-Encoding", ())), _MAX_CONTENT_TYPE) or None
-            if encoding is not None and (undone := _undone(source, body, encoding)) is not None:
-                in_flight.add(len(undone) - held)
-                body, held, encoding = undone, len(undone), None
-                del undone  # only what is counted is held
-            return await self._store(request, source, body, encoding=encoding, case_token=case_token, traceparent=traceparent)
+            sent, body = body, self._inflated(request, source, body)
+            if body is not sent:
+                in_flight.add(len(body) - held)
+                held = len(body)
+            del sent  # only what is counted is held
+            return await self._store(request, source, body, case_token, traceparent)
         finally:
             in_flight.add(-held)
 
@@ -225,15 +220,14 @@ class Webhooks:
         except SlowBodyError:
             raise _RefusedError(problems.SLOW_BODY, "slow_body") from None
 
+    def _inflated(self, request: web.BaseRequest, source: Source, sent: bytes) -> bytes:
+        try:
+            return inflate(sent, request.headers.get("Content-Encoding"), max_bytes=source.max_body_bytes)
+        except TooLargeError:
+            raise _RefusedError(problems.TOO_LARGE, "too_large_inflated") from None
+
     async def _store(
-        self,
-        request: web.BaseRequest,
-        source: Source,
-        body: bytes,
-        *,
-        encoding: str | None,
-        case_token: str | None,
-        traceparent: str | None,
+        self, request: web.BaseRequest, source: Source, body: bytes, case_token: str | None, traceparent: str | None
     ) -> tuple[str, str]:
         headers = request.headers
         now = self._clock()
@@ -248,7 +242,7 @@ class Webhooks:
         wait = 0.0 if source.rate_limit is None else source.rate_limit.draw(perf_counter())
         if wait:
             raise _RefusedError(problems.RATE_LIMITED, "rate_limited", retry_after_seconds=math.ceil(wait))
-        identity = identify_bytes(source.kind, body, source.pseudonymiser, source.body_format, encoding)
+        identity = identify_bytes(source.kind, body, source.pseudonymiser)
         delivery_id = new_delivery_id()
         kept, body_key_id = body, None
         if self._encryptor is not None:
@@ -265,8 +259,6 @@ class Webhooks:
             signature_scheme=source.scheme,
             body=kept,
             body_key_id=body_key_id,
-            content_encoding=encoding,
-            body_format=source.body_format,
         )
         try:
             await self._publisher.publish(delivery, traceparent)
@@ -289,14 +281,6 @@ class Webhooks:
         _log.error("webhook_failed", source=self._sources.name_or_unknown(name), error=type(error).__name__, where=where)
 
 
-def _undone(source: Source, sent: bytes, encoding: str) -> bytes | None:
-    """The body without its content codings; None when they cannot be undone."""
-    try:
-        return undo(sent, encoding, max_bytes=source.max_body_bytes)
-    except TooLargeError:
-        raise _RefusedError(problems.TOO_LARGE, "too_large_inflated") from None
-
-
 def _stored(request: web.BaseRequest, delivery_id: str) -> web.StreamResponse:
     if request.version == HttpVersion11:
         return Stored(delivery_id)
@@ -313,6 +297,5 @@ def _text(value: str | None, limit: int) -> str | None:
 
 def _traceparent(value: str | None) -> str | None:
     """The W3C trace context if it can be one; nothing else of the sender's goes into our headers."""
-    if value and len(value) <= _MAX_TRACEPARENT and value.isascii() and value.isprintable():
-        return value
-    return None
+    fits = value and len(value) <= _MAX_TRACEPARENT and value.isascii() and value.isprintable()
+    return value if fits else None

@@ -4,7 +4,7 @@
 knows nothing of HTTP.
 """
 
-from ingress.spool.drainer import DrainLimits, drain
+from ingress.spool.drainer import DrainLimits, Lanes, drain
 from ingress.spool.entries import SpoolEntry, SpoolStats, StoredEntry
 from ingress.spool.failures import SpoolFailedError, SpoolFullError
 from ingress.spool.left_behind import drain_left_behind, spool_folder
@@ -12,6 +12,7 @@ from ingress.spool.spool import Spool, SpoolLimits
 
 __all__ = [
     "DrainLimits",
+    "Lanes",
     "Spool",
     "SpoolEntry",
     "SpoolFailedError",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from ingress.spool.drainer import drain, first_of
+from ingress.spool.drainer import Lanes, drain, first_of
 from ingress.spool.entries import SpoolEntry
 from ingress.spool.opening import FILE_NAME
 from ingress.spool.spool import Spool, SpoolLimits
@@ -51,6 +51,7 @@ async def drain_left_behind(
     limits: SpoolLimits,
     on_progress: Callable[[int], None],
     watch: Callable[[Spool], Callable[[], None]],
+    lanes: Lanes | None = None,
 ) -> None:
     """Brings what was left behind to Kafka; returns when nothing is left, or `stop` is set.
 
@@ -61,6 +62,7 @@ async def drain_left_behind(
         stop: Ends it; what is being sent is waited for.
         limits: Of each spool.
         on_progress: As for `drain`.
+        lanes: As for `drain`.
         watch: Called with each spool while it is drained; returns what to call when it is no more.
     """
     done: set[Path] = set()
@@ -76,7 +78,7 @@ async def drain_left_behind(
                 continue
             unwatch = watch(spool)
             try:
-                if await _drain_to_the_end(spool, folder, send, stop, on_progress):
+                if await _drain_to_the_end(spool, folder, send, stop, on_progress, lanes=lanes):
                     done.add(folder)
             finally:
                 unwatch()
@@ -91,13 +93,15 @@ async def _drain_to_the_end(
     send: Callable[[SpoolEntry], Awaitable[None]],
     stop: asyncio.Event,
     on_progress: Callable[[int], None],
+    *,
+    lanes: Lanes | None,
 ) -> bool:
     """Whether the spool is known to be empty."""
     found = spool.stats().depth
     if found:
         _log.info("spool_left_behind", folder=folder.name, entries=found)
     enough = asyncio.Event()
-    draining = asyncio.create_task(drain(spool, send, enough, on_progress=on_progress))
+    draining = asyncio.create_task(drain(spool, send, enough, lanes=lanes, on_progress=on_progress))
     try:
         while not stop.is_set() and spool.stats().depth:
             await first_of(asyncio.sleep(_EMPTY_SECONDS), stop)

@@ -154,13 +154,18 @@ class Spool:
         self._writer.hand_over(Put(NewEntry(entry.delivery_id, body), future))
         await future
 
-    async def oldest(self, limit_rows: int, limit_bytes: int) -> list[StoredEntry]:
+    async def oldest(self, limit_rows: int, limit_bytes: int, *, after: int = 0) -> list[StoredEntry]:
         """The first entries in the order of insertion: at most `limit_rows`, and no more than `limit_bytes` but for the first.
+
+        Args:
+            limit_rows: See above.
+            limit_bytes: See above.
+            after: Only entries whose `id` is greater.
 
         Raises:
             SpoolFailedError: The disk fails.
         """
-        return await self._do(lambda store: store.oldest(limit_rows, limit_bytes), writes=False)
+        return await self._do(lambda store: store.oldest(limit_rows, limit_bytes, after), writes=False)
 
     async def remove(self, ids: Sequence[int]) -> None:
         """Returns when the entries are gone from the disk, all at once; ids that are not there are passed over.

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import structlog
 
 from ingress.spool.entries import DamagedRecordError, StoredEntry, entry_of, record_of
+from kybstream.private_files import make_private_file
 
 PAGE_BYTES = 4096
 """Never changed: `carving` relies on it where the file cannot say so itself."""
@@ -27,6 +28,7 @@ _STATEMENT_ROWS = 200  # rows of one INSERT or DELETE: the interpreter's lock is
 _SLACK_PAGES = 256  # so much free space is kept for the next burst
 _VACUUM_PAGES = 512  # given back at a time, so that nobody waits long
 
+REFUSED = "refused"  # why an entry was set aside that Kafka does not take for its size
 _log = structlog.get_logger(__name__)
 
 SCHEMA = """
@@ -70,7 +72,7 @@ class Store:
         self._unsaved = 0
         self._next_id = 0
         self.totals = Totals()
-        # Statements are few and constant but for their number of rows.
+        make_private_file(path)  # SQLite gives its log the rights of the file
         self._connection = sqlite3.connect(path, isolation_level=None, cached_statements=512)
         try:
             self._prepare(max_bytes)
@@ -108,8 +110,8 @@ class Store:
         if totals.depth == 0:
             self._look_for_oldest()
 
-    def oldest(self, limit_rows: int, limit_bytes: int) -> list[StoredEntry]:
-        """The first entries in the order of insertion: at most `limit_rows`, and no more than `limit_bytes` but for the first.
+    def oldest(self, limit_rows: int, limit_bytes: int, after: int = 0) -> list[StoredEntry]:
+        """The first entries after the one of that id: at most `limit_rows`, and no more than `limit_bytes` but for the first.
 
         Rows that are damaged are set aside on the way; `totals.set_aside` counts them.
         """
@@ -118,7 +120,9 @@ class Store:
             damaged: list[int] = []
             size = 0
             # The cast, because a damaged row may claim to hold text, which would have to be valid.
-            rows = self._connection.execute("SELECT id, CAST(record AS BLOB) FROM entries ORDER BY id LIMIT ?", (limit_rows,))
+            rows = self._connection.execute(
+                "SELECT id, CAST(record AS BLOB) FROM entries WHERE id > ? ORDER BY id LIMIT ?", (after, limit_rows)
+            )
             for number, stored in rows:
                 record = stored or b""
                 size += len(record)
@@ -219,6 +223,7 @@ class Store:
                 raise sqlite3.DatabaseError(f"the file's {name} is not what it was made with")
         run(f"PRAGMA max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
         self._connection.executescript(SCHEMA)
+        self._take_up_refused()
         depth, size, last = run(
             "SELECT count(*), coalesce(sum(length(record)), 0), coalesce(max(id), 0) FROM entries"
         ).fetchone()
@@ -226,6 +231,17 @@ class Store:
         # The clock makes ids that no earlier run has used, even when the file is empty or new.
         self._next_id = max(last + 1, time_ns() // 1000)
         self._look_for_oldest()
+
+    def _take_up_refused(self) -> None:
+        """Puts back what Kafka has refused for its size in an earlier run: its limit may have been raised since."""
+        run, columns = self._connection.execute, "id, record, delivery_id"
+        try:
+            run("BEGIN IMMEDIATE")
+            run(f"INSERT OR IGNORE INTO entries SELECT {columns} FROM set_aside WHERE reason = ?", (REFUSED,))  # noqa: S608
+            run("DELETE FROM set_aside WHERE reason = ?", (REFUSED,))
+            run("COMMIT")
+        except sqlite3.Error:  # say without room: they stay where they are
+            self._roll_back()
 
     def _take_out(self, ids: Sequence[int], reason: str | None) -> None:
         if not ids:

@@ -48,7 +48,7 @@ def settings_for(
     """Settings of an ingress on a free port, with short timeouts."""
     return Settings.model_validate(
         {
-            "kafka": {"bootstrap_servers": bootstrap, "topic_prefix": prefix},
+            "kafka": {"bootstrap_servers": bootstrap, "topic_prefix": prefix, "partitions": PARTITIONS},
             "ingress": {"port": 0, "ack_timeout_seconds": 5, "body_timeout_seconds": 5, "shutdown_seconds": 3} | ingress,
             "encryption": ENCRYPTION,
             "tenants": [{"name": name, "pseudonym_key": "k" * 32, "case_token_keys": ["c" * 32]} for name in tenants],

@@ -6,19 +6,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from deploy.embedded.apache_kafka import KafkaNode
 from deploy.embedded.noida import broker_child
 from deploy.embedded.ports import free_port
 from deploy.embedded.supervisor import Supervisor
 from ingress.server import serve
+from ingress.topic_facts import TopicFacts
 from kybstream.errors import ConfigurationError, RunError
+from schemas.topics import RAW
 from tests.ingress.harness import (
     KYB_TOKEN,
+    PARTITIONS,
     SECRET,
     Ingress,
     deliveries_of,
     make_topics,
+    records_of,
     running,
     settings_for,
     source,
@@ -104,17 +109,56 @@ async def _not_ready(ingress: Ingress) -> bool:
 
 
 @pytest.mark.kafka
-async def test_a_record_that_kafka_refuses_stops_nobody(apache_kafka: KafkaNode, topic_prefix: str) -> None:
-    """A topic takes less than the source allows: 413 for what is too large, never 200; what comes after is taken."""
+@pytest.mark.parametrize("limit_is_known", [True, False])
+async def test_a_record_that_kafka_refuses_stops_nobody(
+    apache_kafka: KafkaNode,
+    topic_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    limit_is_known: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """A topic takes less than the source allows: 413 for what is too large, never 200; all others are taken meanwhile.
+
+    Also where the broker does not tell the limit, by the producer that there is.
+    """
+    if not limit_is_known:
+        monkeypatch.setattr(TopicFacts, "ask_limits", _do_not_ask)
     settings = settings_for(apache_kafka.bootstrap_servers, topic_prefix)
     await make_topics(settings.kafka, {"max.message.bytes": "20000"})
     async with running(settings) as ingress:
         for _ in range(3):
-            assert (await ingress.post(KYB, b"x" * 50_000)).status == 413
+            large = asyncio.create_task(ingress.post(KYB, b"x" * 50_000))
             answers = await asyncio.gather(*(ingress.post(KYB, BODY) for _ in range(10)))
-            assert {answer.status for answer in answers} <= {200, 503}
+            assert {answer.status for answer in answers} == {200}
+            assert (await large).status == 413
             assert (await ingress.post(KYB, BODY)).status == 200
         assert await ingress.metric("kyb_ingress_requests_total", source="kyb", outcome="too_large_for_kafka") == 3
+        assert await ingress.metric("kyb_ingress_producers_replaced_total") == 0
+
+
+async def _do_not_ask(*_: object) -> None:
+    """A broker that does not tell its limits."""
+
+
+@pytest.mark.parametrize(("configured", "used"), [(PARTITIONS - 1, {0}), (PARTITIONS + 6, {0, 1}), (PARTITIONS, {0, 1})])
+async def test_records_keep_to_the_configured_partitions(
+    noida_broker: str, topic_prefix: str, configured: int, used: set[int]
+) -> None:
+    """Of a topic that has more nobody reads the others; where it has fewer all are used. Both are told."""
+    settings = settings_for(noida_broker, topic_prefix)
+    settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": configured})})
+    await make_topics(settings.kafka)
+    with capture_logs() as logs:
+        async with running(settings) as ingress:
+            for number in range(12):
+                assert (await ingress.post(KYB, b'{"service_id": "%d"}' % number)).status == 200
+            page = (await ingress.request("GET", "/readyz")).body.decode()
+            topic = settings.topic(RAW)
+            differs = await ingress.metric("kyb_ingress_partitions_differ", topic=topic)
+    told = f"topic {topic} has {PARTITIONS} partitions, kafka.partitions is {configured}"
+    assert {record.partition for record in await records_of(settings.kafka, topic)} == used
+    assert differs == (configured != PARTITIONS)
+    assert (page == "ready") == (configured == PARTITIONS)
+    assert (told in {line.get("reason") for line in logs}) == (configured != PARTITIONS)
 
 
 async def test_a_stop_answers_what_is_under_way(noida_broker: str, topic_prefix: str) -> None:

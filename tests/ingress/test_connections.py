@@ -13,7 +13,7 @@ import pytest
 from ingress import listening
 from ingress.connections import Connections
 from ingress.descriptors import KEPT_FREE, LEAST_CONNECTIONS, connections_within
-from ingress.listening import MAX_HEAD_BYTES
+from ingress.heads import MAX_HEAD_BYTES
 from kybstream.settings.values import MAX_BODY_BYTES
 from tests.ingress.harness import (
     KYB_TOKEN,

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingress.listening import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from ingress.heads import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from ingress.server import serve
 from tests.ingress.harness import KYB_TOKEN, KYC_TOKEN, make_topics, settings_for, source
 

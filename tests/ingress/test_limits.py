@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.listening import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from ingress.heads import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from ingress.shares import BusyError, Shares
 from ingress.sources import Source, Sources
 from kybstream.settings.values import MAX_BODY_BYTES

@@ -14,7 +14,7 @@ from time import monotonic
 import pytest
 from structlog.testing import capture_logs
 
-from ingress.spool import DrainLimits, Spool, SpoolEntry, SpoolFailedError, drain
+from ingress.spool import DrainLimits, Lanes, Spool, SpoolEntry, SpoolFailedError, drain
 from ingress.spool.drainer import Produce
 from ingress.spool.store import Store
 from kybstream.errors import KybStreamError, UnavailableError
@@ -29,11 +29,15 @@ class RefusedForGoodError(KybStreamError):
 
 @asynccontextmanager
 async def draining(
-    spool: Spool, produce: Produce, limits: DrainLimits = FAST, on_progress: Callable[[int], None] | None = None
+    spool: Spool,
+    produce: Produce,
+    limits: DrainLimits = FAST,
+    on_progress: Callable[[int], None] | None = None,
+    lanes: Lanes | None = None,
 ) -> AsyncIterator[None]:
     """A drain that is stopped, and has ended by itself, at the end."""
     stop = asyncio.Event()
-    task = asyncio.create_task(drain(spool, produce, stop, on_progress=on_progress, limits=limits))
+    task = asyncio.create_task(drain(spool, produce, stop, lanes=lanes, on_progress=on_progress, limits=limits))
     try:
         yield
     finally:
@@ -239,3 +243,53 @@ async def test_sigkill_while_draining_loses_nothing(tmp_path: Path) -> None:
     times = Counter(sent.read_text().split())
     assert set(times) == expected
     assert sum(times.values()) - len(times) <= 4 * DrainLimits().batch_rows
+
+
+async def test_a_partition_that_takes_nothing_holds_up_no_other(tmp_path: Path) -> None:
+    """The oldest entries, more than are read at once, are of a partition without a leader: those behind them are sent."""
+    leader, sent, attempts = False, list[str](), 0
+
+    async def produce(one: SpoolEntry) -> None:
+        nonlocal attempts
+        if one.key.startswith(b"stuck") and not leader:
+            attempts += 1
+            raise UnavailableError("no leader")
+        sent.append(one.delivery_id)
+
+    lanes = Lanes(lambda one: one.key.partition(b"/")[0], 8)
+    async with opened(tmp_path) as spool:
+        for number in range(300):
+            await spool.put(entry(number, key=b"stuck/%d" % number))
+        for number in range(300, 500):
+            await spool.put(entry(number, key=b"other/%d" % (number % 7)))
+        async with draining(spool, produce, lanes=lanes):
+            await until(lambda: spool.stats().depth == 300)
+            assert sorted(sent) == [entry(number).delivery_id for number in range(300, 500)]
+            await spool.put(entry(500, key=b"other/late"))
+            await until(lambda: spool.stats().depth == 300)
+            assert attempts < 300
+            leader = True
+            await until(lambda: spool.stats().depth == 0)
+    assert len(sent) == len(set(sent)) == 501
+
+
+async def test_what_kafka_refused_is_sent_again_after_a_restart(tmp_path: Path) -> None:
+    """A limit was too low, and was raised: what was set aside for it is taken up at the next start, and nothing else."""
+    limit, sent = 10, list[str]()
+
+    async def produce(one: SpoolEntry) -> None:
+        if limit < 100:
+            raise RefusedForGoodError("too large")
+        sent.append(one.delivery_id)
+
+    async with opened(tmp_path) as spool:
+        await fill(spool, range(3))
+        async with draining(spool, produce):
+            await until(lambda: spool.stats().set_aside == 3)
+        assert spool.stats().depth == 0
+    limit = 100
+    async with opened(tmp_path) as spool:
+        assert (spool.stats().depth, spool.stats().set_aside) == (3, 0)
+        async with draining(spool, produce):
+            await until(lambda: spool.stats().depth == 0)
+    assert sent == [entry(number).delivery_id for number in range(3)]
