@@ -1,4 +1,4 @@
-# Needs Python 3.11+ with venv, and make. Everything else comes from requirements.lock.
+# Needs Python 3.11+ with venv, and make. Everything else comes from requirements.lock, and for developers from requirements-dev.lock.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -12,23 +12,38 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: install
-install: $(VENV)/.installed ## make .venv from requirements.lock (quick when nothing changed)
+install: $(VENV)/.installed ## make .venv from requirements.lock: what users need (quick when nothing changed)
+
+.PHONY: install-dev
+install-dev: $(VENV)/.installed-dev ## the same with what tests and lint need, from requirements-dev.lock
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "kyb-stream needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another: make install PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
-	@touch $@
+	$(call install_from,requirements.lock)
+	@touch "$@"
 
+$(VENV)/.installed-dev: requirements-dev.lock pyproject.toml
+	$(call install_from,requirements-dev.lock)
+	@touch "$(VENV)/.installed" "$@"
+
+define install_from
+@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+  { echo "kyb-stream needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another: make install PYTHON=python3.12"; exit 1; }
+@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --require-hashes -r $(1)
+@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+endef
+
+# What both locks hold has one version.
 .PHONY: lock
-lock: ## renew requirements.lock from pyproject.toml
+lock: ## renew requirements.lock and requirements-dev.lock from pyproject.toml (LOCK_FLAGS= without upgrades)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --all-extras \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
-	  --quiet --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra embedded --extra otel --extra build --output-file requirements.lock pyproject.toml
+	$(LOCK) --all-extras --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+LOCK_FLAGS ?= --upgrade
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes $(LOCK_FLAGS) \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet
 
 # Tests that start no process of ours under load wait more than they compute: two at a time. The others need the machine for
 # themselves. Both parts run, also when the first one fails.
@@ -36,7 +51,7 @@ QUICK := not kafka and not stack
 TEST_PROCESSES ?= 2
 
 .PHONY: test
-test: install ## the whole test suite
+test: install-dev ## the whole test suite
 	@failed=0; \
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) -m "$(QUICK)" || failed=1; \
 	$(BIN)/python -m pytest -m "not ($(QUICK))" || failed=1; \
@@ -47,14 +62,14 @@ demo: install ## the whole stack on simulated providers, reconciled, with a repo
 	$(BIN)/kyb-stream demo
 
 .PHONY: lint
-lint: install ## style, types and the one-way rule
+lint: install-dev ## style, types and the one-way rule
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 .PHONY: format
-format: install ## let ruff put style right
+format: install-dev ## let ruff put style right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -78,41 +93,41 @@ $(addprefix test-python-,$(OTHER_PYTHONS)): test-python-%:
 	  if [ -n "$$CI" ]; then exit 1; else exit 0; fi; \
 	fi; \
 	echo "== $$($$python --version)"; \
-	$(MAKE) --no-print-directory install PYTHON=$$python VENV=.venv-$* && \
+	$(MAKE) --no-print-directory install-dev PYTHON=$$python VENV=.venv-$* && \
 	.venv-$*/bin/python -m pytest -n $(TEST_PROCESSES) -m "$(QUICK) and (every_python or not clickhouse)"
 
 .PHONY: bench-core
-bench-core: install ## CPU cost of intake and cases, beside a limit of the same run
+bench-core: install-dev ## CPU cost of intake and cases, beside a limit of the same run
 	$(BIN)/python -m bench.pure_core
 
 .PHONY: bench-ingress
-bench-ingress: install ## requests/s and percentiles of the ingress, beside bare aiohttp; needs wrk (apt-get install wrk), Java and Maven
+bench-ingress: install-dev ## requests/s and percentiles of the ingress, beside bare aiohttp; needs wrk (apt-get install wrk), Java and Maven
 	$(BIN)/python -m bench.door
 
 .PHONY: bench-views
-bench-views: install ## seconds of each view on 10 M events and 2 M cases (CASES=2000000), p50 and p95 of ten runs; some 10 minutes to fill
+bench-views: install-dev ## seconds of each view on 10 M events and 2 M cases (CASES=2000000), p50 and p95 of ten runs; some 10 minutes to fill
 	$(BIN)/python -m bench.views --cases $(or $(CASES),2000000)
 
 .PHONY: bench-reconcile
-bench-reconcile: install ## seconds and memory of reconcile (DELIVERIES=10000000), beside plain aiokafka; needs Java and Maven
+bench-reconcile: install-dev ## seconds and memory of reconcile (DELIVERIES=10000000), beside plain aiokafka; needs Java and Maven
 	$(BIN)/python -m bench.reconcile --deliveries $(or $(DELIVERIES),10000000)
 
 .PHONY: bench-state
-bench-state: install ## bytes a case, and recovery with and without the local store, on a real Kafka (Java, Maven); 1 M keys: KEYS=1000000
+bench-state: install-dev ## bytes a case, and recovery with and without the local store, on a real Kafka (Java, Maven); 1 M keys: KEYS=1000000
 	$(BIN)/python -m bench.state --keys $(or $(KEYS),20000)
 
 .PHONY: bench-streams
-bench-streams: install ## records/s and CPU of the streams, beside plain aiokafka and quixstreams; needs Java and Maven
+bench-streams: install-dev ## records/s and CPU of the streams, beside plain aiokafka and quixstreams; needs Java and Maven
 	$(BIN)/python -m bench.streams
 
 .PHONY: bench-sink
-bench-sink: install ## rows/s into ClickHouse, beside plain consumption and an insert row by row; needs Java and Maven
+bench-sink: install-dev ## rows/s into ClickHouse, beside plain consumption and an insert row by row; needs Java and Maven
 	$(BIN)/python -m bench.sink
 
 .PHONY: bench-latency
-bench-latency: install ## webhook to queryable, p50 and p99 at 100, 500 and 1,000 a second, everything on this machine; needs Java and Maven
+bench-latency: install-dev ## webhook to queryable, p50 and p99 at 100, 500 and 1,000 a second, everything on this machine; needs Java and Maven
 	$(BIN)/python -m bench.latency
 
 .PHONY: chaos
-chaos: install ## three brokers, two of each component, a constant load, faults from SEED (FAULTS=40, RATE=40): writes docs/reliability.md
+chaos: install-dev ## three brokers, two of each component, a constant load, faults from SEED (FAULTS=40, RATE=40): writes docs/reliability.md
 	$(BIN)/python -m tests.chaos.campaign $(if $(SEED),--seed $(SEED)) --faults $(or $(FAULTS),40) --rate $(or $(RATE),40)

@@ -1,25 +1,13 @@
-"""Reading a request's body: under a cap while it is read, and inflated under the same cap."""
+"""Reading a request's body, under a cap while it is read."""
 
 from __future__ import annotations
 
 import asyncio
-import zlib
 
 from aiohttp import StreamReader
 
 from ingress.shares import Share
-
-_GZIP = frozenset({"gzip", "x-gzip"})
-_DEFLATE = "deflate"
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS
-_ZLIB_CINFO_MASK = 0x0F
-_ZLIB_METHOD = 8
-_MAX_MEMBERS = 16
-"""Each member costs a copy of what follows it: thousands of empty ones must not keep the loop busy."""
-
-
-class TooLargeError(Exception):
-    """The body, as sent or inflated, exceeds the cap."""
+from schemas.providers.codings import TooLargeError
 
 
 class SlowBodyError(Exception):
@@ -61,50 +49,3 @@ async def read_body(content: StreamReader, *, max_bytes: int, timeout_seconds: f
         if not complete:
             in_flight.add(-size)
     return b"".join(chunks)
-
-
-def inflate(body: bytes, encoding: str | None, *, max_bytes: int) -> bytes:
-    """The body without its content encoding (`gzip`, `deflate`, or none).
-
-    What cannot be inflated (another encoding, broken data) is given back as it was sent: an authentic delivery may be the
-    only one, so it is kept and quarantined with its bytes rather than refused.
-
-    Raises:
-        TooLargeError: Inflated it would exceed `max_bytes`; not more than that is ever held.
-    """
-    coding = (encoding or "").strip().lower()
-    if coding in _GZIP:
-        windows: tuple[int, ...] = (_GZIP_WINDOW,)
-    elif coding == _DEFLATE:
-        # The standard means zlib's format; some senders leave out its header.
-        zlib_header = bool(body) and body[0] & _ZLIB_CINFO_MASK == _ZLIB_METHOD
-        windows = (zlib.MAX_WBITS, -zlib.MAX_WBITS) if zlib_header else (-zlib.MAX_WBITS,)
-    else:
-        return body
-    for window in windows:
-        inflated = _inflated(body, window, max_bytes)
-        if inflated is not None:
-            return inflated
-    return body
-
-
-def _inflated(body: bytes, window: int, max_bytes: int) -> bytes | None:
-    """The content of one or several members one after the other, or None when it is broken."""
-    parts: list[bytes] = []
-    left = max_bytes
-    for _ in range(_MAX_MEMBERS):
-        member = zlib.decompressobj(window)
-        try:
-            part = member.decompress(body, left + 1)
-        except zlib.error:
-            return None
-        if len(part) > left:
-            raise TooLargeError
-        if not member.eof:
-            return None
-        parts.append(part)
-        left -= len(part)
-        body = member.unused_data
-        if not body:
-            return b"".join(parts)
-    return None

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpVersion11
 
 from ingress import problems
-from ingress.bodies import SlowBodyError, TooLargeError, read_body
+from ingress.bodies import SlowBodyError, read_body
 from ingress.connection import KafkaConnection, RefusedBySizeError
 from ingress.link_requests import InvalidLinkError, NotJsonError, read_link_request
 from ingress.metrics import IngressMetrics
@@ -26,6 +26,7 @@ from kybstream.settings import Settings, TenantSettings
 from schemas.cloudevents import cloud_event_headers
 from schemas.codec import encode
 from schemas.links import make_link
+from schemas.providers.codings import TooLargeError
 from schemas.records import Link
 from schemas.topics import LINKS, entity_key
 

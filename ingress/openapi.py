@@ -52,7 +52,7 @@ have {MAX_URL_BYTES} bytes, a header {MAX_HEADER_BYTES}, a request {MAX_HEADERS}
 _ABOUT_WEBHOOKS = """\
 What is authentic is stored, whatever is in it: a body that is not JSON is quarantined. Besides the token, a source may ask \
 for a signature, in headers of the scheme that is configured for it; how large a body may be is configured, too. \
-`Content-Encoding: gzip` and `deflate` are inflated."""
+The content codings `gzip`, `deflate`, `br` and `zstd` are undone."""
 
 _ABOUT_LINKS = f"""\
 Before or after the callback. To register again is safe: the same subject and case are one statement, and a later \

@@ -18,6 +18,7 @@ from ingress.signatures.verifier import IdentifyingVerifier, SignedRequest, Veri
 from kybstream.errors import ConfigurationError
 from kybstream.privacy import Pseudonymiser
 from kybstream.settings import UNKNOWN_SOURCE, Settings, SourceKind, SourceSettings, TenantSettings
+from kybstream.settings.values import JSON
 
 Refusal = Literal["unknown_source", "wrong_token"]
 
@@ -26,6 +27,7 @@ class Source:
     """One webhook address, compiled.
 
     Attributes:
+        body_format: Where a body has its JSON, as in the records of its deliveries; None: it is JSON.
         token_digest: What a token's digest is compared with.
         replays: The messages of this source that were stored lately; None for a scheme without ids.
         rate_limit: The tenant's, shared by its sources; None: no limit.
@@ -35,6 +37,7 @@ class Source:
         "_identifying",
         "_networks",
         "_proxies",
+        "body_format",
         "kind",
         "max_body_bytes",
         "name",
@@ -58,6 +61,7 @@ class Source:
     ) -> None:
         self.name = settings.name
         self.kind: SourceKind = settings.kind
+        self.body_format = None if settings.body_format == JSON else settings.body_format
         self.tenant = settings.tenant
         self.scheme = settings.signature.scheme
         self.verifier = verifier

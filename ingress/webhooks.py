@@ -13,7 +13,7 @@ from aiohttp.http import HttpProcessingError, HttpVersion11
 
 from ingress import problems
 from ingress.answers import BODY, Stored
-from ingress.bodies import SlowBodyError, TooLargeError, inflate, read_body
+from ingress.bodies import SlowBodyError, read_body
 from ingress.connection import RefusedBySizeError
 from ingress.metrics import IngressMetrics
 from ingress.problems import SERVER, Problem
@@ -27,6 +27,7 @@ from kybstream.encryption import BodyEncryptor
 from kybstream.errors import UnavailableError
 from kybstream.ids import new_delivery_id
 from kybstream.settings import UNKNOWN_SOURCE
+from schemas.providers.codings import TooLargeError, undo
 from schemas.providers.identity import identify_bytes
 from schemas.records import WebhookDelivery
 from schemas.topics import entity_key
@@ -190,12 +191,12 @@ class Webhooks:
         body = await self._read(request, source, in_flight)
         held = len(body)
         try:
-            sent, body = body, self._inflated(request, source, body)
-            if body is not sent:
-                in_flight.add(len(body) - held)
-                held = len(body)
-            del sent  # only what is counted is held
-            return await self._store(request, source, body, case_token, traceparent)
+            encoding = _text(",".join(request.headers.getall("Content-Encoding", ())), _MAX_CONTENT_TYPE) or None
+            if encoding is not None and (undone := _undone(source, body, encoding)) is not None:
+                in_flight.add(len(undone) - held)
+                body, held, encoding = undone, len(undone), None
+                del undone  # only what is counted is held
+            return await self._store(request, source, body, encoding=encoding, case_token=case_token, traceparent=traceparent)
         finally:
             in_flight.add(-held)
 
@@ -220,14 +221,15 @@ class Webhooks:
         except SlowBodyError:
             raise _RefusedError(problems.SLOW_BODY, "slow_body") from None
 
-    def _inflated(self, request: web.BaseRequest, source: Source, sent: bytes) -> bytes:
-        try:
-            return inflate(sent, request.headers.get("Content-Encoding"), max_bytes=source.max_body_bytes)
-        except TooLargeError:
-            raise _RefusedError(problems.TOO_LARGE, "too_large_inflated") from None
-
     async def _store(
-        self, request: web.BaseRequest, source: Source, body: bytes, case_token: str | None, traceparent: str | None
+        self,
+        request: web.BaseRequest,
+        source: Source,
+        body: bytes,
+        *,
+        encoding: str | None,
+        case_token: str | None,
+        traceparent: str | None,
     ) -> tuple[str, str]:
         headers = request.headers
         now = self._clock()
@@ -242,7 +244,7 @@ class Webhooks:
         wait = 0.0 if source.rate_limit is None else source.rate_limit.draw(perf_counter())
         if wait:
             raise _RefusedError(problems.RATE_LIMITED, "rate_limited", retry_after_seconds=math.ceil(wait))
-        identity = identify_bytes(source.kind, body, source.pseudonymiser)
+        identity = identify_bytes(source.kind, body, source.pseudonymiser, source.body_format, encoding)
         delivery_id = new_delivery_id()
         kept, body_key_id = body, None
         if self._encryptor is not None:
@@ -259,6 +261,8 @@ class Webhooks:
             signature_scheme=source.scheme,
             body=kept,
             body_key_id=body_key_id,
+            content_encoding=encoding,
+            body_format=source.body_format,
         )
         try:
             await self._publisher.publish(delivery, traceparent)
@@ -279,6 +283,14 @@ class Webhooks:
         # Neither the message nor the values of a traceback: either may hold the body.
         where = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else None
         _log.error("webhook_failed", source=self._sources.name_or_unknown(name), error=type(error).__name__, where=where)
+
+
+def _undone(source: Source, sent: bytes, encoding: str) -> bytes | None:
+    """The body without its content codings; None when they cannot be undone."""
+    try:
+        return undo(sent, encoding, max_bytes=source.max_body_bytes)
+    except TooLargeError:
+        raise _RefusedError(problems.TOO_LARGE, "too_large_inflated") from None
 
 
 def _stored(request: web.BaseRequest, delivery_id: str) -> web.StreamResponse:

@@ -31,7 +31,7 @@ HEADER_SIZE = 10
 R = TypeVar("R", bound=Record)
 
 NEWEST: dict[type[Record], str] = {
-    records.WebhookDelivery: "webhook-delivery.v1",
+    records.WebhookDelivery: "webhook-delivery.v2",
     records.Link: "link.v1",
     records.LinkWithdrawal: "link-withdrawal.v1",
     records.Delivery: "delivery.v1",

@@ -38,6 +38,8 @@ class WebhookDelivery(Record, frozen=True, kw_only=True):
     signature_scheme: str = "none"
     body: bytes
     body_key_id: str | None = None
+    content_encoding: str | None = None
+    body_format: str | None = None
 
     def __repr__(self) -> str:
         # Body and case token must not reach a log by accident.

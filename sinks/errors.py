@@ -14,6 +14,10 @@ from kybstream.errors import RunError, UnavailableError
 
 MIGRATE_HINT = "Run `kyb-stream migrate`."
 _ACCESS_HINT = "Check clickhouse.username and clickhouse.password, and the user's grants."
+_READONLY_HINT = (
+    "To read, give the user readonly = 2 (with 1 it may set nothing, and each query of ours comes with settings). "
+    "To write, take a user without readonly."
+)
 _VERSION_HINT = (
     "Does the database belong to another version of kyb-stream? Run `kyb-stream migrate`, then start the sink again."
 )
@@ -140,7 +144,7 @@ CAUSES: Mapping[int, Cause] = {
     60: _setup("UNKNOWN_TABLE", "the table is not there", MIGRATE_HINT),
     70: _setup("CANNOT_CONVERT_TYPE", _OTHER_TABLE, _VERSION_HINT),
     81: _setup("UNKNOWN_DATABASE", "the database is not there", MIGRATE_HINT),
-    164: _setup("READONLY", "the user may only read", _ACCESS_HINT),
+    164: _setup("READONLY", "the user may only read, or may change no setting", _READONLY_HINT),
     192: _setup("UNKNOWN_USER", _NO_ACCESS, _ACCESS_HINT),
     193: _setup("WRONG_PASSWORD", _NO_ACCESS, _ACCESS_HINT),
     194: _setup("REQUIRED_PASSWORD", _NO_ACCESS, _ACCESS_HINT),
@@ -149,8 +153,8 @@ CAUSES: Mapping[int, Cause] = {
 }
 """Every code that we know what to do about."""
 
-NOT_ALLOWED = frozenset({192, 193, 194, 497, 516})
-"""Codes that are about user, password and grants."""
+NOT_ALLOWED = frozenset({164, 192, 193, 194, 497, 516})
+"""Codes that are about user, password, grants and what the user may change."""
 
 
 def cause_of(code: int) -> Cause:

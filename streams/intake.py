@@ -13,6 +13,7 @@ from kybstream.ids import derived_id, to_micros
 from schemas.providers import kyb, kyc
 from schemas.providers.body import NO_ENTITY, JsonObject, Reading, UnreadableBodyError, read_body
 from schemas.providers.fields import MAX_FIELD_NAME_LENGTH, MAX_NAMED_UNKNOWN
+from schemas.providers.formats import read_sent
 from schemas.providers.identity import identify
 from schemas.records import CaseEvent, Delivery, Event, Record, WebhookDelivery
 from schemas.topics import entity_key
@@ -115,7 +116,7 @@ def _read(delivery: WebhookDelivery, policy: TenantPolicy) -> tuple[Reading, str
     if delivery.body_key_id is not None:
         raise QuarantineError(ENCRYPTED, "the body must be decrypted before it is judged")
     try:
-        reading = read_body(delivery.body)
+        reading = read_sent(read_body, delivery.body, delivery.body_format, delivery.content_encoding)
     except UnreadableBodyError as error:
         raise QuarantineError(error.reason, error.detail) from None
     identity = identify(

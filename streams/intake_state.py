@@ -15,8 +15,10 @@ REPLAY_MARGIN = timedelta(days=7)
 
 SEEN_KEPT = 64
 """Fingerprints in the state of one key; a case has some twenty, unless a provider has gone mad."""
-PARKED_KEPT = 100
+PARKED_KEPT = 32
 """Callbacks of one subject that links can move; what comes after them stays where it is placed first."""
+MOVES_KEPT = 128
+"""Moves of all callbacks of one subject; after so many each stays where it is."""
 
 
 class Occurrence(msgspec.Struct, array_like=True):
@@ -135,6 +137,11 @@ class IntakeState(msgspec.Struct):
             parked=[parked for parked in self.parked if parked.moves or parked.case_id or parked.at >= oldest_parked],
             aside_until=self.aside_until if self.aside_until >= now else 0,
         )
+
+    @property
+    def may_move(self) -> bool:
+        """Whether callbacks of the subject may move once more."""
+        return sum(len(callback.moves) for callback in self.parked) < MOVES_KEPT
 
     @property
     def empty(self) -> bool:

@@ -25,6 +25,13 @@ AMBIGUOUS = "ambiguous"
 WITHDRAWN = "withdrawn"
 """Not a placement: the rule of a claim that takes registrations back."""
 
+CASES_NAMED = 32
+"""Cases that may be named for one person, the first by id; a person of more is ambiguous."""
+WITHDRAWALS_KEPT = 4
+"""Withdrawals that are remembered of one person and case, the newest; all of them count."""
+MORE_CASES = ""
+"""In the place of a case in a claim: cases beyond `CASES_NAMED`."""
+
 LINKED = frozenset({REGISTERED, PATH_TOKEN, REMARK_TOKEN, LEARNED})
 """Placements that put a callback on a case of the KYB provider."""
 
@@ -50,6 +57,8 @@ class Claim(msgspec.Struct, array_like=True):
     at: int
     expected_subjects: int | None = None
     silenced: bool = False
+    since: int | None = None
+    """Of a registered link, when it was registered first; `at` is when it was last. None: only once."""
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -105,7 +114,7 @@ def place(subject: str, tokens: Tokens, claims: Sequence[Claim]) -> Placement:
     """Where a callback of this subject goes, given its own tokens and all that was said before."""
     provisional = provisional_case_id(subject)
     registered = registered_cases(claims)
-    if len(registered) > 1:
+    if len(registered) > 1 or MORE_CASES in registered:
         return Placement(provisional, AMBIGUOUS)
     if registered:
         # Whoever registers knows; that this also settles a conflict makes no difference to whether the link came first.
@@ -123,9 +132,61 @@ def place(subject: str, tokens: Tokens, claims: Sequence[Claim]) -> Placement:
 
 def registered_cases(claims: Sequence[Claim]) -> tuple[str, ...]:
     """Distinct cases that registered links name, without those that were withdrawn."""
+    until: dict[str, int] = {}
+    for claim in claims:
+        if claim.rule == WITHDRAWN:
+            until[claim.case_id] = max(claim.at, until.get(claim.case_id, claim.at))
     return tuple(
-        dict.fromkeys(claim.case_id for claim in claims if claim.rule == REGISTERED and not withdrawals(claims, claim))
+        dict.fromkeys(
+            claim.case_id
+            for claim in claims
+            if claim.rule == REGISTERED and (claim.case_id not in until or claim.at > until[claim.case_id])
+        )
     )
+
+
+def with_claim(claims: Sequence[Claim], new: Claim) -> list[Claim]:
+    """The claims with one more, within their bounds, which depend on what was said and not on its order.
+
+    A link that is registered again renews its time: one claim stands for all registrations of a case.
+    """
+    others = list(claims)
+    if new.rule == REGISTERED:
+        again = [claim for claim in claims if claim.rule == REGISTERED and claim.case_id == new.case_id]
+        if again:
+            newest = max((*again, new), key=lambda claim: claim.at)
+            since = min(first_at(claim) for claim in (*again, new))
+            new = msgspec.structs.replace(newest, since=since)
+            others[others.index(again[0])] = new
+            return [claim for claim in others if claim is new or claim not in again]
+    others.append(new)
+    if new.rule == WITHDRAWN:
+        same = sorted((claim.at, claim.source_id) for claim in others if _same_kind(claim, new))
+        others = [
+            claim for claim in others if not _same_kind(claim, new) or (claim.at, claim.source_id) in same[-WITHDRAWALS_KEPT:]
+        ]
+    return _with_few_cases(others)
+
+
+def _same_kind(claim: Claim, other: Claim) -> bool:
+    return claim.rule == other.rule and claim.case_id == other.case_id
+
+
+def _with_few_cases(claims: list[Claim]) -> list[Claim]:
+    beyond = set(sorted({claim.case_id for claim in claims} - {MORE_CASES})[CASES_NAMED:])
+    if not beyond:
+        return claims
+    kept = [claim for claim in claims if claim.case_id not in beyond]
+    for claim in claims:
+        more = Claim(MORE_CASES, claim.rule, MORE_CASES, 0)
+        if claim.case_id in beyond and claim.rule != WITHDRAWN and not claim.silenced and more not in kept:
+            kept.append(more)
+    return kept
+
+
+def first_at(link: Claim) -> int:
+    """When a registered link was registered first."""
+    return link.at if link.since is None else link.since
 
 
 def named_at(claims: Sequence[Claim], case_id: str, *rules: str) -> int:

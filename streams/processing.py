@@ -24,7 +24,7 @@ from streams.cases import CaseState, case, case_policy
 from streams.dead_lettering import TOO_LARGE, Sizes, TooLargeError, dead_letter, output_of
 from streams.intake import QuarantineError, intake, quarantined
 from streams.intake_state import IntakeState
-from streams.links import intake_link, intake_withdrawal
+from streams.links import INVALID_LINK, intake_link, intake_withdrawal, what_is_wrong
 from streams.policy import DEFAULT_DEADLINE, TenantPolicy
 
 UNDECODABLE = "undecodable"
@@ -35,7 +35,7 @@ UNDECRYPTABLE = "undecryptable"
 FAILED = "failed"
 """Processing raised what nobody foresaw: a bug of ours."""
 
-_OF_THE_SENDER = frozenset({NOT_JSON, NOT_AN_OBJECT, NO_ENTITY})
+_OF_THE_SENDER = frozenset({NOT_JSON, NOT_AN_OBJECT, NO_ENTITY, INVALID_LINK})
 
 _encoder = msgspec.msgpack.Encoder()
 _intake_decoder = msgspec.msgpack.Decoder(IntakeState)
@@ -134,6 +134,9 @@ class IntakeProcess:
                 raise _RejectedError(UNKNOWN_TENANT, None, link=link)
             if record.key != topics.entity_key(link.tenant, link.subject).encode():
                 raise _RejectedError(KEY_MISMATCH, None, link=link)
+            wrong = what_is_wrong(link)
+            if wrong is not None:
+                raise _RejectedError(INVALID_LINK, wrong, link=link)
             return intake_link(before, link) if isinstance(link, Link) else intake_withdrawal(before, link)
         delivery = decode(record.value or b"", WebhookDelivery)
         policy = self._policies.get(delivery.tenant)
@@ -343,6 +346,9 @@ class _RejectedError(Exception):
     def may_be_ours(self) -> bool:
         """Whether the cause may be a bug or the configuration; not so, if the sender's body says nothing usable.
 
-        A body of which the ingress could read an entity is not the sender's: the intake can read it, too.
+        A body in which the ingress found an entity and the intake finds none is not the sender's. But the ingress reads no more
+        than the entity: of the rest the intake alone can say that it is no JSON.
         """
-        return self.reason not in _OF_THE_SENDER or (self.delivery is not None and self.delivery.entity_key is not None)
+        if self.reason == NO_ENTITY:
+            return self.delivery is not None and self.delivery.entity_key is not None
+        return self.reason not in _OF_THE_SENDER

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from ingress.bodies import TooLargeError, inflate
 from ingress.signatures.candidates import CANDIDATES
 from ingress.signatures.capture import parse_capture
 from ingress.signatures.detect import Detection, Match, detect, path_prefixes
@@ -15,6 +14,7 @@ from kybstream.cli import options
 from kybstream.cli.operator import SECRET_REFERENCES, secret_reference
 from kybstream.errors import RunError, UsageError
 from kybstream.settings import Secret, Settings, SourceSettings, load_settings
+from schemas.providers.codings import TooLargeError, undo
 
 MAX_CAPTURE_BYTES = 16 * 1024 * 1024
 
@@ -107,7 +107,8 @@ def _read(capture: Path, source: SourceSettings) -> SignedRequest:
         raise UsageError(f"{capture}: is larger than any webhook that is taken")
     request = parse_capture(raw)
     try:
-        body = inflate(request.body, request.headers.get("Content-Encoding"), max_bytes=source.max_body_bytes)
+        encoding = ",".join(request.headers.getall("Content-Encoding", []))
+        body = undo(request.body, encoding, max_bytes=source.max_body_bytes) or request.body
     except TooLargeError:
         raise UsageError(f"{capture}: its body is larger than the source takes (max_body_bytes)") from None
     return SignedRequest(request.method, request.path, request.headers, body)

@@ -9,6 +9,7 @@ import msgspec
 from kybstream.encryption import BodyDecryptor, UndecryptableError, body_decryptor
 from kybstream.errors import BadRecordError
 from kybstream.settings import Settings
+from kybstream.settings.values import JSON
 from schemas.codec import decode_any, encode
 from schemas.providers.identity import identify_bytes
 from schemas.records import CaseEvent, Link, LinkWithdrawal, WebhookDelivery
@@ -20,11 +21,12 @@ Rekey = Callable[[bytes | None, bytes | None], tuple[bytes | None, bytes | None]
 
 
 def rekey_with(settings: Settings) -> Rekey:
-    """Rekeys records under the tenants' present keys.
+    """Rekeys records under the tenants' present keys, their bodies read in the present `body_format` of their sources.
 
     What it returns raises UnknownKeyError where a body is encrypted under a key that is not configured.
     """
     tenants = policies(settings)
+    formats = {source.name: None if source.body_format == JSON else source.body_format for source in settings.sources}
     bodies = body_decryptor(settings.encryption)
 
     def rekey(key: bytes | None, value: bytes | None) -> tuple[bytes | None, bytes | None]:
@@ -35,12 +37,12 @@ def rekey_with(settings: Settings) -> Rekey:
         match record:
             case WebhookDelivery():
                 policy = tenants.get(record.tenant)
-                entity = None if policy is None else _entity_key(record, policy, bodies)
+                mended = msgspec.structs.replace(record, body_format=formats.get(record.source, record.body_format))
+                entity = None if policy is None else _entity_key(mended, policy, bodies)
                 if entity is None:
                     return key, value
-                if record.entity_key != entity:
-                    value = encode(msgspec.structs.replace(record, entity_key=entity))
-                return entity.encode(), value
+                mended = msgspec.structs.replace(mended, entity_key=entity)
+                return entity.encode(), value if mended == record else encode(mended)
             case Link() | LinkWithdrawal():
                 return entity_key(record.tenant, record.subject).encode(), value
             case CaseEvent():
@@ -57,7 +59,11 @@ def _entity_key(delivery: WebhookDelivery, policy: TenantPolicy, bodies: BodyDec
     except UndecryptableError:
         return None
     identity = identify_bytes(
-        "kyb-service" if delivery.source_kind == "kyb-service" else "kyc-registration", body, policy.pseudonymiser
+        "kyb-service" if delivery.source_kind == "kyb-service" else "kyc-registration",
+        body,
+        policy.pseudonymiser,
+        body_format=delivery.body_format,
+        content_encoding=delivery.content_encoding,
     )
     return None if identity is None else entity_key(delivery.tenant, identity.entity)
 

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from kybstream.settings.secret import Secret
 from kybstream.settings.values import (
+    BODY_FORMAT,
+    JSON,
     KEY_BYTES,
     MAX_BODY_BYTES,
     MAX_DEADLINE_DAYS,
@@ -152,6 +154,12 @@ class SourceSettings(Section):
     )
     max_body_bytes: int = Field(default=1_048_576, ge=1, le=MAX_BODY_BYTES, description="inflated; larger gets 413")
 
+    body_format: str = Field(
+        default=JSON,
+        pattern=BODY_FORMAT,
+        description="where the body has its JSON: `json` is JSON, `json-text` is JSON in a JSON text, `form:payload` is the "
+        "field `payload` of a form (`application/x-www-form-urlencoded`)",
+    )
     volatile_fields: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None = Field(
         default=None,
         max_length=64,

@@ -19,6 +19,10 @@ VOLATILE_FIELDS: Mapping[str, frozenset[str]] = {
 }
 """Fields that are not part of what makes a repeat, by kind of source: links that are signed anew with each delivery."""
 
+JSON, JSON_TEXT, FORM = "json", "json-text", "form:"
+"""Where a body has its JSON: it is JSON, it is a JSON text with JSON in it, or a form of which one field is JSON."""
+BODY_FORMAT = r"^(json|json-text|form:[A-Za-z0-9_.\[\]-]{1,64})$"
+
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 TOKEN = r"^[A-Za-z0-9_-]{22,256}$"  # noqa: S105 (a pattern, not a token)
 PREFIX = r"^[A-Za-z0-9._-]{0,64}$"

@@ -7,6 +7,7 @@ import msgspec
 from kybstream.privacy import Pseudonymiser
 from kybstream.settings import SourceKind
 from schemas.providers.body import JsonObject, UnreadableBodyError, id_text, read_ids
+from schemas.providers.formats import read_sent
 
 MAX_SERVICE_ID_LENGTH = 512
 """Characters; ids have no documented length, but a Kafka key should not become the record."""
@@ -40,13 +41,19 @@ def identify(kind: SourceKind, body: JsonObject, pseudonymiser: Pseudonymiser) -
     return Identity(pseudonymiser.subject(merchant_no, sub_merchant_no, user_no))
 
 
-def identify_bytes(kind: SourceKind, body: bytes, pseudonymiser: Pseudonymiser) -> Identity | None:
-    """As `identify`, of a body as it came in; None also when it cannot be read.
+def identify_bytes(
+    kind: SourceKind,
+    body: bytes,
+    pseudonymiser: Pseudonymiser,
+    body_format: str | None = None,
+    content_encoding: str | None = None,
+) -> Identity | None:
+    """As `identify`, of a body as the record of its delivery has it; None also when it cannot be read.
 
     The ingress calls it between other senders' requests: it is fast whatever the body holds. Of a body that the intake cannot
     read, because it is nested too deeply, it may tell an entity all the same.
     """
     try:
-        return identify(kind, read_ids(body), pseudonymiser)
+        return identify(kind, read_sent(read_ids, body, body_format, content_encoding), pseudonymiser)
     except UnreadableBodyError:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.providers import body, kyb
-from streams import dead_lettering, flood, fold, folding, intake, linking, processing
+from streams import dead_lettering, flood, fold, folding, intake, linking, links, processing
 
 DEAD_LETTER_REASONS = {
     body.NOT_JSON: "stage intake: the body is not JSON, nested too deeply, or cut off; a value that cannot be read is replaced",
@@ -13,6 +13,9 @@ DEAD_LETTER_REASONS = {
     "than its topic takes; `detail` names the topic. A letter that is itself too large lacks the record's value, and says so",
     processing.UNDECRYPTABLE: "stage intake: the encrypted body, its data key or its delivery was changed",
     intake.ENTITY_MISMATCH: "stage intake: ingress and worker have different `tenants.pseudonym_key`, or versions of it",
+    links.INVALID_LINK: (
+        "stage links: an id of more than 512 bytes, a provisional case, a time that no table can hold, or a negative number"
+    ),
     processing.UNKNOWN_TENANT: "stages intake and links: the worker's configuration has no such tenant",
     processing.KEY_MISMATCH: "stages intake, links and cases: the record is keyed by something else than it is about",
     processing.UNDECODABLE: "stages intake, links and cases: the record is not what its topic promises",

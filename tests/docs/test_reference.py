@@ -16,7 +16,7 @@ from ingress.signatures.verifier import Verdict
 from ingress.sources import Refusal
 from schemas.providers import body
 from sinks.framing import Unframable
-from streams import fold, folding, intake, linking, processing
+from streams import fold, folding, intake, linking, links, processing
 from tests.docs.codes import ANOMALIES, DEAD_LETTER_REASONS, PLACEMENTS
 from tests.docs.generate import PAGES, REFERENCE, generated
 from tests.docs.pages import ROOT
@@ -25,7 +25,14 @@ HTTP = REFERENCE / "http.md"
 HOW = "it is not what the code says now: run `python -m tests.docs.generate`"
 
 # Text constants of these modules that are no codes of records.
-_NO_CODES = {fold.OTHERS, folding.PENDING_SUBJECT, linking.PROVISIONAL_PREFIX, linking.WITHDRAWN, intake.ENCRYPTED}
+_NO_CODES = {
+    fold.OTHERS,
+    linking.MORE_CASES,
+    folding.PENDING_SUBJECT,
+    linking.PROVISIONAL_PREFIX,
+    linking.WITHDRAWN,
+    intake.ENCRYPTED,
+}
 
 
 @pytest.mark.stack
@@ -38,7 +45,7 @@ async def test_a_generated_page_is_up_to_date(name: str) -> None:
 def test_every_code_is_explained() -> None:
     """Reasons, placements and anomalies that the worker and the sink can write are in topics.md, and no others."""
     documented = DEAD_LETTER_REASONS.keys() | PLACEMENTS.keys() | ANOMALIES.keys()
-    for module in (linking, folding, fold, intake, processing, body):
+    for module in (linking, links, folding, fold, intake, processing, body):
         assert _texts(module) - _NO_CODES <= documented, module.__name__
     of_the_sink = set(re.findall(r"`(\w+)`", Unframable.__doc__ or ""))
     assert of_the_sink == {code for code, text in DEAD_LETTER_REASONS.items() if text.startswith("stage sink")}

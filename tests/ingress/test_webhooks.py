@@ -7,7 +7,9 @@ import json
 import zlib
 from uuid import UUID
 
+import brotli
 import pytest
+from multidict import CIMultiDict
 
 from kybstream.privacy import Pseudonymiser
 from schemas.codec import decode
@@ -173,26 +175,43 @@ async def test_bodies_are_capped_while_they_are_read(noida_broker: str, topic_pr
 
 
 @pytest.mark.parametrize(
-    ("encoding", "sent", "kept"),
+    ("encoding", "sent", "kept", "left"),
     [
-        ("gzip", gzip.compress(b'{"a":1}'), b'{"a":1}'),
-        ("gzip", gzip.compress(b'{"a"') + gzip.compress(b":1}"), b'{"a":1}'),
-        ("deflate", zlib.compress(b'{"a":1}'), b'{"a":1}'),
-        ("deflate", zlib.compress(b'{"a":1}')[2:-4], b'{"a":1}'),
-        ("identity", b'{"a":1}', b'{"a":1}'),
-        ("gzip", b"no gzip", b"no gzip"),
-        ("gzip", gzip.compress(b'{"a":1}')[:-3], gzip.compress(b'{"a":1}')[:-3]),
-        ("br", b"\x0b\x03", b"\x0b\x03"),
+        (["gzip"], gzip.compress(b'{"a":1}'), b'{"a":1}', None),
+        (["gzip"], gzip.compress(b'{"a"') + gzip.compress(b":1}"), b'{"a":1}', None),
+        (["deflate"], zlib.compress(b'{"a":1}'), b'{"a":1}', None),
+        (["deflate"], zlib.compress(b'{"a":1}')[2:-4], b'{"a":1}', None),
+        (["identity"], b'{"a":1}', b'{"a":1}', None),
+        (["gzip, identity"], gzip.compress(b'{"a":1}'), b'{"a":1}', None),
+        (["gzip", "br"], brotli.compress(gzip.compress(b'{"a":1}')), b'{"a":1}', None),
+        (["gzip"], b"no gzip", b"no gzip", "gzip"),
+        (["gzip"], gzip.compress(b'{"a":1}')[:-3], gzip.compress(b'{"a":1}')[:-3], "gzip"),
+        (["gzip", "secret"], b"\x0b\x03", b"\x0b\x03", "gzip,secret"),
     ],
-    ids=["gzip", "two members", "deflate", "raw deflate", "identity", "broken", "cut off", "another encoding"],
+    ids=["gzip", "two members", "deflate", "raw deflate", "identity", "and identity", "two lines", "broken", "cut", "unknown"],
 )
-async def test_encoded_bodies_are_kept_inflated_or_else_as_sent(
-    ingress: Ingress, encoding: str, sent: bytes, kept: bytes
+async def test_encoded_bodies_are_kept_without_their_codings_or_else_as_sent(
+    ingress: Ingress, encoding: list[str], sent: bytes, kept: bytes, left: str | None
 ) -> None:
-    """Gzip and deflate are inflated; what cannot be is kept as it is, since it may be the only delivery."""
-    answer = await ingress.post(KYB, sent, {"Content-Encoding": encoding})
+    """What can be undone is; what cannot be is kept as it is, with its coding, since it may be the only delivery."""
+    answer = await ingress.post(KYB, sent, CIMultiDict([("Content-Encoding", each) for each in encoding]))
     assert answer.status == 200
-    assert (await deliveries_of(ingress.settings))[answer.headers["X-Delivery-Id"]].body == kept
+    delivery = (await deliveries_of(ingress.settings))[answer.headers["X-Delivery-Id"]]
+    assert (delivery.body, delivery.content_encoding) == (kept, left)
+
+
+async def test_a_form_is_read_as_its_source_says(noida_broker: str, topic_prefix: str) -> None:
+    """The entity is found in the field, the body is kept as it came, and the record says how to read it."""
+    settings = settings_for(noida_broker, topic_prefix)
+    settings = settings.model_copy(
+        update={"sources": tuple(each.model_copy(update={"body_format": "form:data"}) for each in settings.sources)}
+    )
+    await make_topics(settings.kafka)
+    async with running(settings) as ingress:
+        body = b"data=%7B%22service_id%22%3A+%22667a%22%7D&other=1"
+        answer = await ingress.post(KYB, body, {"Content-Type": "application/x-www-form-urlencoded"})
+        delivery = (await deliveries_of(settings))[answer.headers["X-Delivery-Id"]]
+        assert (delivery.entity_key, delivery.body, delivery.body_format) == ("acme/667a", body, "form:data")
 
 
 async def test_a_slow_body_is_given_up(noida_broker: str, topic_prefix: str) -> None:

@@ -82,6 +82,16 @@ def test_a_body_that_cannot_be_processed_is_kept_whole_and_stops_nobody(reason: 
     assert told.case_events == []
 
 
+@pytest.mark.parametrize("rest", [b'"a": ' + b"[" * 500 + b"]" * 500, b'"a": [' + b"1e999," * 20_000 + b"1]"])
+def test_a_body_that_only_the_intake_refuses_is_the_sender_s(rest: bytes) -> None:
+    """The ingress reads the entity and nothing else: a sender of such bodies must not reach the dead-letter limit."""
+    door = Door()
+    delivery = door.delivery(b'{"service_id": "667ab56f", ' + rest + b"}")
+    assert delivery.entity_key == "acme/667ab56f"
+    result = IntakeProcess(POLICIES, NAMES)(0, [door.record(delivery)], DictState())
+    assert [(dead.reason, dead.may_be_ours) for dead in result.dead] == [("not_json", False)]
+
+
 def test_bytes_that_are_no_record_go_to_the_dead_letters_with_their_headers() -> None:
     """Not ours, cut off, or with bytes left over: undecodable, kept with key and headers, and the next record goes on."""
     door = Door()

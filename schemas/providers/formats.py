@@ -1,0 +1,76 @@
+"""From a body as it was sent to the JSON in it: its codings undone, taken out of a form or a text where the source says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from kybstream.settings.values import FORM, JSON_TEXT, MAX_BODY_BYTES
+from schemas.providers.body import NOT_JSON, UnreadableBodyError
+from schemas.providers.codings import TooLargeError, undo
+from schemas.providers.mending import mend
+
+MAX_FORM_FIELDS = 64
+"""Fields of a form that are looked through for the one with the JSON."""
+
+R = TypeVar("R")
+
+_TOKENS = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,32}(?:, ?[A-Za-z0-9!#$&^_.+-]{1,32}){0,7}")
+_text_decoder = msgspec.json.Decoder(str)
+
+
+def read_sent(read: Callable[[bytes], R], body: bytes, body_format: str | None, content_encoding: str | None) -> R:
+    """What is read of the JSON of a delivery.
+
+    Args:
+        read: Reads JSON; raises UnreadableBodyError.
+        body: As the record of the delivery has it, in clear.
+        body_format: `json-text`, `form:<field>`, or None for JSON, as in the record.
+        content_encoding: The codings that the ingress could not undo; a body that was not coded at all is read as it is.
+
+    Raises:
+        UnreadableBodyError: There is none, or `read` raises it. The detail names a coding that cannot be undone.
+    """
+    if content_encoding is None:
+        return read(_json(body, body_format))
+    try:
+        undone = undo(body, content_encoding, max_bytes=MAX_BODY_BYTES)
+    except TooLargeError:
+        undone = None
+    try:
+        return read(_json(body if undone is None else undone, body_format))
+    except UnreadableBodyError as error:
+        if undone is not None:
+            raise
+        # Only names of codings, nothing else that a sender may have written there.
+        name = content_encoding if _TOKENS.fullmatch(content_encoding) else "of no known form"
+        raise UnreadableBodyError(NOT_JSON, f"its content coding cannot be undone: {name}") from error
+
+
+def _json(body: bytes, body_format: str | None) -> bytes:
+    if body_format is None:
+        return body
+    return _text(body) if body_format == JSON_TEXT else _form_field(body, body_format.removeprefix(FORM).encode())
+
+
+def _text(body: bytes) -> bytes:
+    """The JSON in a JSON text."""
+    for sent in (body, mend(body)):
+        try:
+            return _text_decoder.decode(sent if isinstance(sent, bytes) else sent.body if sent else b"").encode()
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+            continue
+    raise UnreadableBodyError(NOT_JSON, "the body is no JSON text, as body_format says")
+
+
+def _form_field(body: bytes, wanted: bytes) -> bytes:
+    """The field of a form (`application/x-www-form-urlencoded`); the last of equal ones counts."""
+    for pair in reversed(body.strip().split(b"&", MAX_FORM_FIELDS)[:MAX_FORM_FIELDS]):
+        name, _, value = pair.partition(b"=")
+        if unquote_to_bytes(name.replace(b"+", b" ")) == wanted:
+            return unquote_to_bytes(value.replace(b"+", b" "))
+    raise UnreadableBodyError(NOT_JSON, "the body is no form with the field that body_format names")

@@ -1,0 +1,150 @@
+"""What links, withdrawals and tokens make a person's entry grow by has a bound, and what is said again costs nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from kybstream.privacy import make_case_token
+from schemas.links import make_link, make_withdrawal
+from schemas.records import Case, Link, LinkWithdrawal
+from streams.batching.records import Record as KafkaRecord
+from streams.intake_state import MOVES_KEPT, PARKED_KEPT
+from streams.linking import CASES_NAMED, PROVISIONAL_PREFIX
+from streams.processing import IntakeProcess
+from tests.streams.pipeline import (
+    CASE,
+    NAMES,
+    POLICIES,
+    PROVISIONAL,
+    SERVICE_ID,
+    START,
+    SUBJECT,
+    TOKEN_KEY,
+    DictState,
+    Door,
+    Told,
+    kyb_body,
+    kyc_body,
+    link_record,
+    run_intake,
+)
+
+STATE_BYTES = 512 * 1024
+SECOND = timedelta(seconds=1)
+
+
+def link(number: int, case_id: str = SERVICE_ID, expected: int | None = None) -> Link:
+    """A link of the one person, registered so many seconds after the start."""
+    return make_link("acme", case_id, SUBJECT, expected_subjects=expected, registered_at=START + number * SECOND)
+
+
+def withdrawal(number: int, case_id: str = SERVICE_ID) -> LinkWithdrawal:
+    """Its withdrawal."""
+    return make_withdrawal("acme", case_id, SUBJECT, withdrawn_at=START + number * SECOND)
+
+
+def run(records: list[KafkaRecord]) -> tuple[Told, list[int]]:
+    """All that was told, and after each record the size of the person's entry."""
+    process, state, told, sizes = IntakeProcess(POLICIES, NAMES), DictState(), Told(), []
+    for record in records:
+        result = process(0, [record], state)
+        state.write(result.writes)
+        told.outputs += result.outputs
+        sizes.append(max((len(value) for value in state.values.values()), default=0))
+    return told, sizes
+
+
+def ended(told: Told, key: str) -> Case:
+    """The last snapshot of a case, without what tells how often it changed."""
+    return msgspec.structs.replace(told.cases()[key], version=0, updated_at=START, placements=())
+
+
+def test_a_link_that_is_registered_again_and_again_is_one_claim() -> None:
+    """A thousand times: the entry does not grow, the newest registration counts against a withdrawal, in whatever order."""
+    door = Door()
+    callback = door.record(door.delivery(kyc_body()))
+    again = [link_record(link(number)) for number in range(1_000)]
+    told, sizes = run([callback, *again])
+    assert sizes[-1] - sizes[1] < 32
+    assert len(told.outputs) < 1_010
+    assert told.cases()[CASE].version == 1_001
+    assert ended(told, CASE).subjects[0].attempts == 1
+
+    early, late = link_record(withdrawal(500)), link_record(withdrawal(2_000))
+    stays = ended(run([callback, *again, early])[0], CASE)
+    assert (len(stays.subjects), stays.anomalies) == (1, ("event_flood",))
+    assert ended(run([early, *reversed(again), callback])[0], CASE).subjects == stays.subjects
+    gone = ended(run([callback, *again, late])[0], CASE)
+    assert (gone.subjects, gone.kyc_status) == ((), "none")
+    assert ended(run([late, *reversed(again), callback])[0], CASE).subjects == ()
+
+
+def test_a_person_of_more_cases_than_are_kept_is_ambiguous() -> None:
+    """Named by links or by tokens for 200 cases, in whatever order: nothing is guessed, and the entry is small."""
+    door = Door()
+    links = [link_record(link(number, f"case-{number:03}")) for number in range(200)]
+    tokens = [
+        door.record(door.delivery(kyc_body(remark=f"{number}"), case_token=make_case_token(f"case-{number:03}", TOKEN_KEY)))
+        for number in range(CASES_NAMED + 10)
+    ]
+    for records in (links, list(reversed(links)), tokens):
+        told, sizes = run([*records, door.record(door.delivery(kyc_body(kycStatus=3)))])
+        assert told.events[-1].placement == "ambiguous"
+        assert told.events[-1].case_id == PROVISIONAL_PREFIX + SUBJECT
+        assert max(sizes) < 64 * 1024
+    told, _ = run([*links, *[link_record(withdrawal(300, f"case-{number:03}")) for number in range(200)]])
+    assert {case.kyc_status for case in told.cases().values()} == {"none"}
+
+
+def test_a_link_that_comes_and_goes_moves_results_a_number_of_times() -> None:
+    """Three results, a hundred times registered and withdrawn: no result is lost or counts twice, and the entry is small."""
+    door = Door()
+    records = [door.record(door.delivery(kyc_body(kycStatus=status))) for status in (1, 2, 3)]
+    for number in range(100):
+        records += [link_record(link(2 * number)), link_record(withdrawal(2 * number + 1))]
+    told, sizes = run(records)
+    cases = [case for case in told.cases().values() if case.outcome != "merged"]
+    assert sum(subject.attempts for case in cases for subject in case.subjects) == 3
+    assert sum(len(event.moved_events) for event in told.case_events if event.kind == "merge") <= MOVES_KEPT
+    assert max(sizes) < 64 * 1024
+    assert PROVISIONAL in told.cases()
+
+
+def test_the_worst_entry_of_a_person_is_within_its_size() -> None:
+    """Ids and codes as long as can be, as many cases, callbacks, moves and withdrawals as are kept."""
+    door = Door()
+    wide = chr(0x1F600)
+    records = [
+        door.record(door.delivery(kyc_body(kycType=wide * 32, kycLevel=wide * 32, kycStatus=wide * 32, remark=str(number))))
+        for number in range(PARKED_KEPT + 40)
+    ]
+    for number in range(300):
+        case_id = f"{number % 40:03}" + "x" * 509
+        records += [link_record(link(2 * number, case_id)), link_record(withdrawal(2 * number + 1, case_id))]
+    told, sizes = run(records)
+    assert max(sizes) < STATE_BYTES
+    assert not told.dead_letters
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"case_id": "x" * 513}, "longer than 512 bytes"),
+        ({"case_id": ""}, "none of the KYB provider's"),
+        ({"case_id": "kyc:v1.somebody"}, "none of the KYB provider's"),
+        ({"registered_at": datetime(9999, 12, 31, tzinfo=UTC)}, "between 2000 and 2200"),
+        ({"registered_at": datetime(1, 1, 1, tzinfo=UTC)}, "between 2000 and 2200"),
+        ({"expected_subjects": -1}, "below 0"),
+    ],
+)
+def test_a_link_that_no_table_can_hold_is_a_dead_letter(changes: dict[str, object], detail: str) -> None:
+    """Whoever wrote it to the topic: its neighbours go on, and no case hears of it."""
+    door = Door()
+    wrong = msgspec.structs.replace(link(0), **changes)
+    told = run_intake([link_record(wrong), door.record(door.delivery(kyb_body()))])
+    assert [(letter.stage, letter.reason) for letter in told.dead_letters] == [("links", "invalid_link")]
+    assert detail in (told.dead_letters[0].detail or "")
+    assert list(told.cases()) == [CASE]
