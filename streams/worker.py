@@ -12,31 +12,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict
 
-import msgspec
 import structlog
-from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials
 
 from kybstream.encryption import body_decryptor
-from kybstream.errors import ConfigurationError, KybStreamError, RunError
+from kybstream.errors import ConfigurationError, RunError
 from kybstream.kafka import client_options, require_topics
 from kybstream.kafka_outages import telling_kafka_outages
 from kybstream.settings import KafkaSettings, Settings
-from schemas.cloudevents import cloud_event_headers
-from schemas.codec import encode
 from schemas.topic_config import topic_config
-from schemas.topics import ALL_TOPICS, case_key
-from streams.aside import FIRST_KEY, is_aside
-from streams.batching import BatchApp, BatchTable, Observer, Output, Process, changelog_topic, run
+from schemas.topics import ALL_TOPICS
+from streams.batching import BatchApp, BatchTable, Observer, Process, changelog_topic, run
 from streams.batching.sizes import Fits
-from streams.cases import expiry
 from streams.dead_letter_limit import Limited
-from streams.expiring import CaseRemains, IntakeRemains, told_again_within
+from streams.expiring import FORGOTTEN, CaseDue, CaseRemains, IntakeDue, IntakeRemains, told_again_within
 from streams.metrics import WorkerMetrics
 from streams.monitoring import monitored
 from streams.policy import policies
-from streams.processing import CasesProcess, IntakeProcess, TopicNames, read_case_state
-from streams.sweeping import Sweeping
+from streams.processing import CasesProcess, IntakeProcess, TopicNames
+from streams.sweeping import Expired, Sweeping
+from streams.timer import let_cases_expire
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +45,6 @@ Clock = Callable[[], datetime]
 class _Sizes(TypedDict):
     changelog: str
     fits: Fits
-
-
-_SCANNED_BETWEEN_YIELDS = 200
 
 
 def utc_now() -> datetime:
@@ -93,18 +85,21 @@ def build_app(settings: Settings, observer: Observer | None = None, clock: Clock
     app.output_topics |= {names.deliveries, names.events, names.case_events, names.cases, names.dead_letters}
     rules = policies(settings)
     deliveries_and_links = app.batch_topic(names.raw, names.links)
-    intakes = app.batch_table(INTAKE_TABLE)
+    intakes = app.batch_table(INTAKE_TABLE, IntakeDue(rules))
     intake = limited(INTAKE_TABLE, IntakeProcess(rules, names, body_decryptor(settings.encryption), **sizes(INTAKE_TABLE)))
-    intake = Sweeping(intake, intakes.scan, IntakeRemains(rules), clock)
+    intake = Sweeping(intake, _expired(intakes), IntakeRemains(rules), clock)
     # Two topics: their order among each other may differ after a kill, so what was told must follow from what is remembered.
     app.batch_agent(deliveries_and_links, intakes, intake, retells=True)
-    cases = app.batch_table(CASES_TABLE)
-    forgetful = CaseRemains(told_again_within(settings.kafka))
-    fold = Sweeping(
-        limited(CASES_TABLE, CasesProcess(rules, names, **sizes(CASES_TABLE))), cases.scan, forgetful, clock, first=FIRST_KEY
-    )
+    kept = told_again_within(settings.kafka)
+    cases = app.batch_table(CASES_TABLE, CaseDue(kept))
+    fold = limited(CASES_TABLE, CasesProcess(rules, names, **sizes(CASES_TABLE)))
+    fold = Sweeping(fold, _expired(cases), CaseRemains(kept), clock)
     app.batch_agent(app.batch_topic(names.case_events), cases, fold)
     return app, cases
+
+
+def _expired(table: BatchTable) -> Expired:
+    return lambda partition, now: table.due(partition, FORGOTTEN, now)
 
 
 def changelog_topics(settings: Settings) -> dict[str, dict[str, str]]:
@@ -152,7 +147,9 @@ async def run_worker(
     metrics = WorkerMetrics()
     app, cases = build_app(settings, metrics, clock)
     async with telling_kafka_outages(settings.kafka, topics), monitored(app, metrics, settings.worker, leave):
-        timer = asyncio.create_task(_expire(app, cases, settings, clock, ready))
+        case_events = TopicNames(settings.kafka.topic_prefix).case_events
+        expiring = let_cases_expire(app, cases, case_events, clock, every=settings.worker.timer_seconds, ready=ready)
+        timer = asyncio.create_task(expiring)
         timer.add_done_callback(lambda done: _crash_with(app, done))
         try:
             await run(app, stop)
@@ -161,56 +158,11 @@ async def run_worker(
             await asyncio.gather(timer, return_exceptions=True)
 
 
-async def _expire(app: BatchApp, cases: BatchTable, settings: Settings, clock: Clock, ready: Callable[[], None] | None) -> None:
-    """Looks for cases past their deadline, at start and then every `timer_seconds`, and sends each its expiry.
-
-    Tables are written by batches only, so the timer sends a message keyed like the table; a case that expires twice gets the
-    same event twice, which is one.
-    """
-    while not app.ready():  # noqa: ASYNC110 (Faust tells readiness by state, not by an event)
-        await asyncio.sleep(0.05)
-    if ready is not None:
-        ready()
-    topic = TopicNames(settings.kafka.topic_prefix).case_events
-    while True:
-        try:
-            await _expire_once(app, cases, topic, clock())
-        except (KafkaError, KybStreamError, OSError, TimeoutError) as error:
-            # A broker that does not answer now will at the next turn; the deadline does not run away.
-            log.warning("expiry_scan_failed", error=type(error).__name__, outage="kafka")
-        await asyncio.sleep(settings.worker.timer_seconds)
-
-
 def _crash_with(app: BatchApp, timer: asyncio.Task[None]) -> None:
     """A timer that died of a bug must not leave a worker behind that never lets a case expire."""
     error = None if timer.cancelled() else timer.exception()
     if error is not None:
         app.crash_soon(error)
-
-
-async def _expire_once(app: BatchApp, cases: BatchTable, topic: str, now: datetime) -> None:
-    scanned = sent = unreadable = 0
-    for partition in sorted(cases.owned_partitions()):
-        for key, value in cases.scan(partition):
-            if is_aside(key):
-                continue
-            try:
-                event = expiry(read_case_state(value), now)
-            except msgspec.MsgspecError:
-                # Its next event tells it as a dead letter; the other cases expire all the same.
-                event = None
-                unreadable += 1
-            if event is not None:
-                target = case_key(event.tenant, event.case_id).encode()
-                await app.publish([Output(topic, target, encode(event), cloud_event_headers(event))])
-                sent += 1
-            scanned += 1
-            if scanned % _SCANNED_BETWEEN_YIELDS == 0:
-                await asyncio.sleep(0)
-    if sent:
-        log.info("cases_expired", cases=sent)
-    if unreadable:
-        log.error("unreadable_states", cases=unreadable)
 
 
 def _security(kafka: KafkaSettings) -> dict[str, object]:

@@ -173,7 +173,7 @@ class WorkerSettings(Section):
 
     group: str = Field(default="kyb-stream-worker", pattern=PREFIX, min_length=1, description="consumer group")
     instance: str | None = Field(
-        default=None, pattern=NAME, description="static group member id: a restart within 20 s keeps its partitions"
+        default=None, pattern=NAME, description="static group member id: a restart within 10 s keeps its partitions"
     )
     data_dir: str = Field(default="./worker-data", description="local state; rebuilt from Kafka when it is lost")
     store: Literal["rocksdb", "memory"] = "rocksdb"

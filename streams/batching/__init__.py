@@ -11,6 +11,7 @@ May import `kybstream`, Faust, aiokafka and rocksdict; knows nothing of deliveri
 
 from streams.batching.app import BatchApp, Phase
 from streams.batching.changelog import ChangelogTopic, changelog_topic
+from streams.batching.due import Due, DueAt
 from streams.batching.errors import (
     AssignmentError,
     ChangelogConflictError,
@@ -35,6 +36,8 @@ __all__ = [
     "ChangelogConflictError",
     "ChangelogTopic",
     "DeadRecord",
+    "Due",
+    "DueAt",
     "Observer",
     "Output",
     "PartitionProgress",

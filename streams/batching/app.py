@@ -14,10 +14,12 @@ from faust.types import TP
 
 from streams.batching.agent import BatchAgent
 from streams.batching.consumer import BatchConsumer
+from streams.batching.due import DueAt, never
 from streams.batching.observing import Observer, Unobserved
 from streams.batching.producer import BatchProducer
 from streams.batching.progress import PartitionProgress
 from streams.batching.records import Output, Process
+from streams.batching.recovery import BatchTables
 from streams.batching.sizes import TopicSizes
 from streams.batching.table import BatchTable
 
@@ -27,7 +29,7 @@ Phase = Literal["starting", "rebalancing", "recovering", "running", "stopping"]
 """What an app does; batches are processed while it is `running` only."""
 
 _QUEUED_CHUNKS = 64
-"""Chunks between consumer and agent. Agents take them at once; in recovery this bounds the memory."""
+"""Chunks between consumer and agent. Agents take them at once."""
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc] # Faust publishes no types
@@ -84,7 +86,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         partitions: int = 8,
         instance_id: str | None = None,
         commit_interval: float = 1.0,
-        session_timeout: float = 20.0,
+        session_timeout: float = 10.0,
         request_timeout: float = 30.0,
         batch_records: int = 4_000,
         inflight_records: int = 40_000,
@@ -131,6 +133,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
             # A rebalance and a stop wait for the batches that have begun.
             stream_wait_empty=True,
             stream_recovery_delay=0.0,
+            TableManager=BatchTables,
             stream_buffer_maxsize=_QUEUED_CHUNKS,
             producer_request_timeout=request_timeout,  # Faust's default is 20 minutes
             producer_max_batch_size=batch_bytes,
@@ -147,8 +150,8 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         self.batched_topics.update(names)
         return self.topic(*names, schema=BatchSchema())
 
-    def batch_table(self, name: str) -> BatchTable:
-        """Add a table of bytes with a changelog; see `BatchTable`."""
+    def batch_table(self, name: str, due_at: DueAt = never) -> BatchTable:
+        """Add a table of bytes with a changelog, and an index of when its entries are due; see `BatchTable`."""
         table = BatchTable(
             self,
             name=name,
@@ -156,8 +159,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
             schema=BatchSchema(),
             extra_topic_configs=self._changelog_config,
             beacon=self.tables.beacon,
-            # Apply each chunk with the next one. Not 1: Faust then goes on reading the changelog after recovery.
-            recovery_buffer_size=2,
+            due_at=due_at,
         )
         self.tables.add(table)
         self.batched_topics.add(table.changelog_topic_name)

@@ -67,10 +67,21 @@ class _DaemonThread(WorkerThread):  # type: ignore[misc] # mode publishes no typ
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Faust publishes no types
-    """Faust's thread around the aiokafka consumer, whose fetches are paced."""
+    """Faust's thread around the aiokafka consumer, whose fetches are paced.
+
+    It never fetches a changelog: a recovery reads them with a consumer of its own, and what a worker has written itself would
+    only lie here.
+    """
 
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         return pace_fetches(super()._create_consumer(loop))
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Pause the changelogs, which each assignment takes up anew."""
+        consumer = self._ensure_consumer()
+        changelogs = self.app.tables.changelog_topics
+        consumer.pause(*(tp for tp in consumer.assignment() if tp.topic in changelogs))
+        await super().on_partitions_assigned(assigned, generation_id)
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no types

@@ -53,10 +53,15 @@ METHODS = (
     Method(f"{_DRIVER}:AIOKafkaConsumerThread._seek_wait", "consumer, partitions", "sets _read_offset", "9d221e816d94"),
     Method(f"{_DRIVER}:Consumer._new_consumer_thread", "", "replaced: a daemon thread", "0870ec53dea7"),
     Method(f"{_DRIVER}:AIOKafkaConsumerThread._create_consumer", "loop", "extended: rests when idle", "a4dc6ba0681a"),
+    Method(
+        "faust.transport.consumer:ConsumerThread.on_partitions_assigned",
+        "assigned, generation_id",
+        "extended: pauses changelogs, in the thread",
+    ),
+    Method("aiokafka:AIOKafkaConsumer.pause", "partitions", "aiokafka fetches whatever is assigned and not paused"),
     Method("aiokafka.client:AIOKafkaClient.send", "node_id, request, group", "every fetch passes it; wrapped", "246b277687d7"),
     Method("mode.threads:WorkerThread.__init__", "service, kwargs", "extended: a daemon thread"),
     Method("mode.threads:WorkerThread.stop", "", "replaced: it blocks the event loop", "c80d8f1597fa"),
-    Method("mode.services:Service.wait_first", "coros, timeout", "a delivery ends when the flow stops"),
     Method("faust.types.tuples:ConsumerMessage.on_final_ack", "consumer", "overridden: finishes a range", "45d670b6a8ac"),
     Method(
         "faust.types.tuples:Message.__init__",
@@ -82,9 +87,24 @@ METHODS = (
     Method(f"{_TABLE}.on_recovery_completed", "active_tps, standby_tps", "asks the store"),
     Method("faust.stores.base:Store.on_rebalance", "assigned, revoked, newly_assigned, generation_id", "overridden"),
     Method(f"{_RECOVERY}._add", "table, tp, offsets", "takes the store's offset unless it is None", "1584a197b11b"),
-    Method(f"{_RECOVERY}._build_offsets", "consumer, tps, destination, title", "copes with -1", "27eec86be06c"),
-    Method(f"{_RECOVERY}._slurp_changelogs", "", "swallows exceptions: we crash the app", "7825c7e50f76"),
-    Method(f"{_RECOVERY}._restart_recovery", "", "the order of a recovery", "6bd8a8558a2d"),
+    Method(f"{_RECOVERY}._slurp_changelogs", "", "replaced: it reads what Faust's consumer reads", "7825c7e50f76"),
+    Method(f"{_RECOVERY}._restart_recovery", "", "replaced: a recovery in bulk", "6bd8a8558a2d"),
+    Method(f"{_RECOVERY}._publish_stats", "", "replaced: it tells of Faust's reading", "48939a846a9a"),
+    Method(
+        f"{_RECOVERY}.on_rebalance", "assigned, revoked, newly_assigned, generation_id", "starts a recovery", "aa4d997a1795"
+    ),
+    Method(f"{_RECOVERY}._wait", "coro, timeout", "ends when a rebalance or a stop begins, and cancels", "ec7429b70176"),
+    Method(
+        "mode.services:Service.wait_first",
+        "coros, timeout",
+        "a delivery ends when the flow stops, a recovery when a rebalance begins",
+        "feade6a31f8a",
+    ),
+    Method(f"{_DRIVER}:credentials_to_aiokafka_auth", "credentials, ssl_context", "for the consumer of a recovery"),
+    Method(f"{_DRIVER}:server_list", "urls, default_port", "for the consumer of a recovery"),
+    Method(
+        "aiokafka.consumer.fetcher:PartitionRecords._unpack_records", "", "positions pass what has no record", "b803e6d46480"
+    ),
     Method(f"{_RECOVERY}.on_recovery_completed", "generation_id", "seeks, then resumes the flow", "6ef567acf072"),
     Method(f"{_THREAD}.highwaters", "partitions", "compares local state with its changelog"),
     # How far the commits are: aiokafka's own state, from another thread
@@ -131,6 +151,7 @@ ATTRIBUTES = (
     Attribute(_CONSUMER, "_waiting_for_ack", "wakes wait_empty"),
     Attribute(_CONSUMER, "_buffered_partitions", "partitions whose queue is full"),
     Attribute(_CONSUMER, "_active_partitions", "partitions that are read; a live set"),
+    Attribute("faust.tables.manager:TableManager", "_recovery", "our recovery, made at its first use"),
     Attribute(_CONSUMER, "flow_active", "False during a rebalance and a stop"),
     Attribute(_CONSUMER, "suspend_flow", "ends a delivery"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,17 @@ import faust.stores.base
 import structlog
 from faust.types import TP
 
+from kybstream.errors import KybStreamError
 from streams.batching.errors import AssignmentError
 from streams.batching.state import NO_OFFSET, open_state
 
 log = structlog.get_logger(__name__)
+
+INDEXED_AT_ONCE = 200
+"""Entries between two turns of the event loop, when an index of what is due is made anew: 2 ms."""
+
+RETRY_SECONDS = 5.0
+"""Until a disk that refused the index is tried again."""
 
 
 class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publishes no types
@@ -23,16 +31,19 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
         local: The keys and values.
         tails: Per partition, the newest changelog offset known of; the next write of the only writer gets the one after.
         recovered: The partitions whose state is complete.
+        indexed: Those of them whose index of what is due is complete, too.
         read_back: How many records of the changelog were applied.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.local = open_state(str(self.url), Path(str(self.app.conf.tabledir)) / self.table_name)
+        self.local = open_state(str(self.url), Path(str(self.app.conf.tabledir)) / self.table_name, self.table.due_at)
         self.tails: dict[int, int] = {}
         self.recovered: frozenset[int] = frozenset()
+        self.indexed: set[int] = set()
         self.read_back = 0
         self._assigned: set[int] = set()
+        self._indexing: asyncio.Task[None] | None = None
 
     # -- changelog to state
 
@@ -43,8 +54,14 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
     def recover(self, partition: int, writes: Collection[tuple[bytes, bytes | None]], offset: int) -> None:
         """Apply records read from the changelog, unless they are a leftover of an earlier assignment."""
         if partition in self._assigned and offset > self.local.offset(partition):
-            self.local.write(partition, writes, offset)
+            self.local.recover(partition, writes, offset)
             self.read_back += len(writes)
+
+    def settle(self, partition: int, offset: int) -> None:
+        """Note that the partition is complete up to this offset, and make sure of it; what compaction took counts as read."""
+        if partition in self._assigned:
+            self.local.recover(partition, (), max(offset, self.local.offset(partition)))
+            self.local.settle(partition)
 
     def tail(self, partition: int) -> int:
         """Return the newest changelog offset this process knows of."""
@@ -67,6 +84,7 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
                 hint="stop the worker for longer than its session timeout, so that the group forgets this assignment",
             )
         self.recovered = frozenset()
+        self._stop_indexing()
         for partition in self._assigned - mine:
             self.local.release(partition)
             self.tails.pop(partition, None)
@@ -83,13 +101,53 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
                 self.local.erase(tp.partition)
 
     async def on_recovery_completed(self, active_tps: set[TP], _standby_tps: set[TP]) -> None:
-        """Note which partitions are complete now."""
+        """Note which partitions are complete now, and complete their indexes while batches are processed."""
         self.recovered = frozenset(tp.partition for tp in active_tps) & self._assigned
+        self._stop_indexing()
+        self._indexing = asyncio.create_task(self._index_all())
 
     async def on_stop(self) -> None:
         """Close the state."""
         self.recovered = frozenset()
+        self._stop_indexing()
         self.local.close()
+
+    # -- the index of what is due
+
+    async def _index_all(self) -> None:
+        try:
+            for partition in sorted(self.recovered):
+                await self._index(partition)
+                self.indexed.add(partition)
+        except Exception as error:  # noqa: BLE001 - without its index, nothing of a table would ever be due
+            self.app.crash_soon(error)
+
+    async def _index(self, partition: int) -> None:
+        began, told = asyncio.get_running_loop().time(), False
+        while True:
+            try:
+                if self.local.index_more(partition, INDEXED_AT_ONCE):
+                    break
+                told = told or self._tell_that_the_index_is_made(partition)
+                await asyncio.sleep(0)
+            except KybStreamError as error:
+                if not error.retriable:
+                    raise
+                log.warning("index_tried_again", table=self.table_name, partition=partition, reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        if told:
+            seconds = round(asyncio.get_running_loop().time() - began, 1)
+            log.info("index_made", table=self.table_name, partition=partition, seconds=seconds)
+
+    def _tell_that_the_index_is_made(self, partition: int) -> bool:
+        log.info("making_index_of_due_entries", table=self.table_name, partition=partition)
+        return True
+
+    def _stop_indexing(self) -> None:
+        self.indexed.clear()
+        if self._indexing is not None:
+            self._indexing.cancel()
+            self._indexing = None
 
     # -- the rest of Faust's interface, which batches do without
 

@@ -6,17 +6,15 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import faust
-import structlog
 
 from streams.batching.changelog import ChangelogTopic, changelog_topic
+from streams.batching.due import DueAt, never
 from streams.batching.errors import ChangelogConflictError, RecordTooLargeError
 from streams.batching.state import StateSize
 from streams.batching.store import BatchStore
 
 if TYPE_CHECKING:
     from streams.batching.producer import BatchProducer
-
-log = structlog.get_logger(__name__)
 
 
 class TableReader:
@@ -35,14 +33,16 @@ class TableReader:
 class BatchTable(faust.Table):  # type: ignore[misc] # Faust publishes no types
     """Keys and values as bytes, per partition number. Made by `BatchApp.batch_table`.
 
-    An application reads it with `scan` and `owned_partitions`; only an agent's batches change it.
+    An application reads it with `due` and `owned_partitions`; only an agent's batches change it.
 
     Attributes:
+        due_at: When an entry is due.
         source_topics: What its agent reads: these topics and the changelog are assigned by partition number, together.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, due_at: DueAt = never, **kwargs: Any) -> None:
         self.source_topics: set[str] = set()
+        self.due_at = due_at
         super().__init__(*args, **kwargs)
 
     @property
@@ -57,19 +57,24 @@ class BatchTable(faust.Table):  # type: ignore[misc] # Faust publishes no types
             return frozenset()
         return frozenset(store.recovered)
 
-    def scan(self, partition: int, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Yield the keys and values of an owned partition, as they were when the scan began; with `after`, greater keys only.
+    def indexed(self) -> bool:
+        """Tell whether `due` knows of all that is due in the owned partitions."""
+        store = self._store_now()
+        return store is not None and self.owned_partitions() <= store.indexed
+
+    def due(self, partition: int, kind: int, until: int) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the keys and values of an owned partition that are due for this up to that time, in order of time.
 
         It ends early when the partition is lost meanwhile. It does not yield to the event loop: a caller with much to look
-        at does so itself, between items.
+        at does so itself, between items. Batches may write in between.
         """
         store = self._store_now()
         if store is None or partition not in self.owned_partitions():
             return
-        for item in store.local.scan(partition, after):
+        for item in store.local.due(partition, kind, until):
+            yield item
             if partition not in self.owned_partitions():
                 return
-            yield item
 
     def sizes(self) -> dict[int, StateSize]:
         """Return about how large the state of each owned partition is."""
@@ -120,20 +125,7 @@ class BatchTable(faust.Table):  # type: ignore[misc] # Faust publishes no types
     # -- called by Faust
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Bring the local store up to events of the changelog; each event is a list of records.
-
-        Faust's recovery would log an exception and go on without the records: here it ends the process.
-        """
-        try:
-            for event in batch:
-                message = event.message
-                if message.topic == self.changelog_topic_name:
-                    writes = [(record.key, record.value) for record in event.value if record.key is not None]
-                    self.data.recover(message.partition, writes, message.offset)
-        except Exception as error:
-            log.exception("changelog_recovery_failed", table=self.name)
-            self.app.crash_soon(error)
-            raise
+        """Do nothing: Faust flushes buffers, which are always empty; `recovery` applies changelogs."""
 
     def _new_store_by_url(self, url: Any) -> BatchStore:
         return BatchStore(url, self.app, self, table_name=self.name, loop=self.loop, options=self.options)

@@ -7,7 +7,7 @@ import sys
 import msgspec
 import pytest
 
-from bench.state import Cases, typical_case
+from bench.state.filling import Cases, typical_case
 from streams.intake_state import IntakeState
 from streams.processing import read_case_state
 from streams.worker import CASES_TABLE, INTAKE_TABLE
@@ -32,10 +32,12 @@ def test_the_cases_are_distinct_and_as_large_as_the_typical_one() -> None:
 @pytest.mark.kafka
 @pytest.mark.stack
 def test_the_benchmark_of_the_state_runs() -> None:
-    """Its short form: bytes a case, and seconds to ready with and without the local store, on a real Kafka."""
+    """Its short form: bytes a case, a turn of the timer, seconds to ready and after a kill, on a real Kafka."""
     command = [sys.executable, "-m", "bench.state", "--keys", "600"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-2_000:]
     assert re.search(r"^\| together \| [\d,]+ \| [\d,]+ \|$", done.stdout, re.MULTILINE)
     assert len(re.findall(r"^\| start .+ \| \d+\.\d s \|$", done.stdout, re.MULTILINE)) == 3
+    assert re.search(r"^\| turn of the expiry timer, 600 cases of which 100 are due \| \d+ ms \|$", done.stdout, re.MULTILINE)
+    assert re.search(r"^\| a worker killed under load: .+ \| \d+\.\d s \|$", done.stdout, re.MULTILINE)
     assert len(re.findall(r"bytes a case \| [\d,]+ \|$", done.stdout, re.MULTILINE)) == 3

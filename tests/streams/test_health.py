@@ -17,7 +17,7 @@ from schemas.topics import DELIVERIES, RAW
 from streams.batching import Output
 from streams.batching.agent import KafkaEffects
 from streams.monitoring import StalledError
-from tests.streams.pipeline import NAMES, Door, as_record
+from tests.streams.pipeline import NAMES, START, Door, as_record
 from tests.streams.running import PARTITIONS, crash_of, deliveries, lab, metric, misplaced, page, reason_of, running_worker
 from tests.support.waiting import wait_until
 
@@ -51,7 +51,7 @@ class Gate:
 
 async def test_the_metrics_say_what_was_done(noida_broker: str, topic_prefix: str, tmp_path: Path) -> None:
     """Records by agent and outcome, dead letters by reason, steps, lag, ages and the size of the state."""
-    async with lab(noida_broker, topic_prefix, tmp_path) as given, running_worker(given.settings):
+    async with lab(noida_broker, topic_prefix, tmp_path) as given, running_worker(given.settings, clock=lambda: START):
         assert await page(f"{given.url}/healthz") == (200, "ok")
         assert await page(f"{given.url}/readyz") == (200, "ready")
         door = Door()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,13 +14,13 @@ from kybstream.settings import KafkaSettings
 from schemas.links import make_link
 from schemas.topics import entity_key
 from streams.aside import Aside, is_aside
+from streams.batching import DueAt
 from streams.batching.records import BatchResult, StateReader
 from streams.batching.records import Record as KafkaRecord
-from streams.batching.state import PartitionedState, open_state
-from streams.expiring import CaseRemains, IntakeRemains, told_again_within
+from streams.expiring import FORGOTTEN, CaseDue, CaseRemains, IntakeDue, IntakeRemains, told_again_within
 from streams.intake_state import REPLAY_MARGIN, SEEN_KEPT
 from streams.processing import IntakeProcess
-from streams.sweeping import LOOKS, PAUSE, Sweeping
+from streams.sweeping import LOOKS, Remains, Sweeping
 from tests.streams.pipeline import (
     NAMES,
     POLICIES,
@@ -50,12 +49,19 @@ class Swept:
         self.state = DictState()
         self.told = Told()
         self.deleted = 0
+        self.looks = 0
         self._process = Sweeping(
-            IntakeProcess(POLICIES, NAMES), self._scan, IntakeRemains(POLICIES), lambda: now or START + 1_000 * DAY
+            IntakeProcess(POLICIES, NAMES), self._expired, self._remains, lambda: now or START + 1_000 * DAY
         )
 
-    def _scan(self, _partition: int, after: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted((key, value) for key, value in self.state.values.items() if key > after))
+    def _expired(self, _partition: int, now: int) -> Iterator[tuple[bytes, bytes]]:
+        due_at = IntakeDue(POLICIES)
+        found = [(due.at, key) for key, value in self.state.values.items() if (due := due_at(key, value)) is not None]
+        return ((key, self.state.values[key]) for at, key in sorted(found) if at <= now)
+
+    def _remains(self, key: bytes, value: bytes, now: int) -> bytes | None:
+        self.looks += 1
+        return IntakeRemains(POLICIES)(key, value, now)
 
     def read(self, *records: KafkaRecord, at: timedelta) -> BatchResult:
         """Records of one batch, all written to their topic at this time after the start."""
@@ -79,7 +85,7 @@ def test_an_entry_for_which_nothing_comes_any_more_is_deleted() -> None:
     key = entity_key("acme", SERVICE_ID).encode()
     swept.read(*other(door, KEPT), at=KEPT)
     assert key in swept.state.values
-    last = KEPT + PAUSE + timedelta(seconds=1)
+    last = KEPT + timedelta(seconds=1)
     result = swept.read(*other(door, last), at=last)
     assert result.writes[key] is None
     assert key not in swept.state.values
@@ -134,16 +140,18 @@ def test_neither_a_record_from_the_future_nor_a_clock_that_is_wrong_forgets_anyt
     assert swept.deleted == 0
 
 
-def test_a_pass_keeps_up_with_what_comes() -> None:
-    """A pass takes a quarter as many records as there are entries; what expired is gone after it, and what is alive is not."""
+def test_what_expired_is_gone_after_a_quarter_as_many_records_and_nothing_else_is_looked_at() -> None:
+    """A record looks at more entries than it makes, and only at those of which something has expired."""
     door, swept = Door(), Swept()
     for _ in range(10):
         swept.read(*other(door, timedelta(0), 40), at=timedelta(0))
-    for late in (20 * DAY, 21 * DAY):  # the pass that was under way, and a whole one
-        for _ in range(400 // LOOKS + 1):
-            swept.read(*other(door, late), at=late)
-    assert swept.deleted == 400
-    assert len(swept.state.values) == 2 * (400 // LOOKS + 1)
+    late = KEPT + DAY
+    for _ in range(400 // LOOKS):
+        swept.read(*other(door, late), at=late)
+    assert (swept.deleted, swept.looks) == (400, 400)
+    swept.read(*other(door, late, 40), at=late)
+    assert (swept.deleted, swept.looks) == (400, 400)
+    assert len(swept.state.values) == 400 // LOOKS + 40
 
 
 def test_what_cannot_be_read_is_left_alone() -> None:
@@ -184,7 +192,7 @@ def test_what_a_batch_writes_itself_is_its_own_affair() -> None:
         return BatchResult(writes={b"a": b"new"})
 
     entries = [(b"a", b"old"), (b"b", b"old")]
-    sweeping = Sweeping(process, lambda _, after: iter([e for e in entries if e[0] > after]), lambda *_: None, lambda: START)
+    sweeping = Sweeping(process, lambda *_: iter(entries), lambda *_: None, lambda: START)
     record = KafkaRecord("t", 0, 0, 1, b"a", b"", ())
     assert sweeping(0, [record], DictState(dict(entries))).writes == {b"a": b"new", b"b": None}
     written_before = DictState(dict(entries) | {b"b": b"newer"})
@@ -204,14 +212,26 @@ def test_ids_of_absorbed_events_are_kept_as_long_as_a_topic_can_tell_them_again(
     assert remains(b"acme/c", b"case", 10**18) == b"case"
 
 
-@pytest.mark.parametrize("store", ["memory://", "rocksdb://"])
-def test_a_scan_goes_on_after_a_key(store: str, tmp_path: Path) -> None:
-    """In order of the keys, also when that key has been deleted since."""
-    state: PartitionedState = open_state(store, tmp_path)
-    state.write(0, [(b"%d" % number, b"") for number in (3, 1, 2, 4)], 3)
-    state.write(0, [(b"\xff1", b"")], 4)
-    assert [key for key, _ in state.scan(0)] == [b"1", b"2", b"3", b"4", b"\xff1"]
-    state.write(0, [(b"2", None)], 5)
-    assert [key for key, _ in state.scan(0, b"2")] == [b"3", b"4", b"\xff1"]
-    assert [key for key, _ in state.scan(0, b"\xff")] == [b"\xff1"]
-    state.close()
+@given(log=long_logs(), within=st.sampled_from([0, 1, SEEN_KEPT]), absorbed=st.integers(0, 2**63))
+@settings(max_examples=80, deadline=None, phases=PHASES)
+def test_an_entry_is_due_exactly_when_less_remains_of_it(
+    log: list[tuple[timedelta, KafkaRecord]], within: int, absorbed: int
+) -> None:
+    """Not a microsecond later, when a batch would look at it in vain, nor earlier: of what lies beside a key, too."""
+    state, process = DictState(), IntakeProcess(POLICIES, NAMES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.intake.SEEN_KEPT", within)
+        for _, record in log:
+            state.write(process(0, [record], state).writes)
+    kept = timedelta(days=37)
+    rules: list[tuple[bytes, bytes, DueAt, Remains]]
+    rules = [(key, value, IntakeDue(POLICIES), IntakeRemains(POLICIES)) for key, value in state.values.items()]
+    rules.append((b"\xffacme/c", absorbed.to_bytes(8, "big"), CaseDue(kept), CaseRemains(kept)))
+    for key, value, due_at, remains in rules:
+        due = due_at(key, value)
+        if due is None:
+            assert remains(key, value, 2**62) is value
+        else:
+            assert due.kind == FORGOTTEN
+            assert remains(key, value, due.at) is not value
+            assert remains(key, value, due.at - 1) is value

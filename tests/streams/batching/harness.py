@@ -101,6 +101,16 @@ class Lab:
             [NewTopic(self.topic(name), self.partitions, 1, topic_configs=dict(config or {})) for name in names]
         )
 
+    async def create_full(self, topic: str) -> None:
+        """Create a compacted topic by its full name."""
+        compacted = {"cleanup.policy": "compact"}
+        await self._admin.create_topics([NewTopic(topic, self.partitions, 1, topic_configs=compacted)])
+
+    async def end_of(self, topic: str, partition: int) -> int:
+        """Return the end of a partition of a topic (full name), which may be beyond its last record."""
+        part = TopicPartition(topic, partition)
+        return int((await self._consumer.end_offsets([part]))[part])
+
     async def produce(self, name: str, values: Iterable[bytes], headers: Iterable[tuple[str, bytes]] = ()) -> None:
         """Write values, each its own key."""
         sent = [await self._producer.send(self.topic(name), value, key=value, headers=list(headers)) for value in values]

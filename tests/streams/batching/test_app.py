@@ -18,6 +18,7 @@ from streams.batching import (
     BatchResult,
     BatchTable,
     ChangelogConflictError,
+    Due,
     Output,
     Process,
     Record,
@@ -59,7 +60,7 @@ def build(
         store=store,
         batch_bytes=50_000,
     )
-    table = app.batch_table("values")
+    table = app.batch_table("values", lambda _, value: Due(0, len(value)))
     app.batch_agent(app.batch_topic(lab.topic(topic)), table, process)
     return app, table
 
@@ -98,11 +99,16 @@ async def committed(lab: Lab, app: BatchApp) -> None:
 
 def contents(table: BatchTable) -> dict[bytes, bytes]:
     """Return what the table holds here."""
-    return {key: value for number in table.owned_partitions() for key, value in table.scan(number)}
+    return {key: value for number in table.owned_partitions() for key, value in table.data.local.scan(number)}
 
 
-async def test_a_timer_can_look_through_the_table_and_send(lab: Lab) -> None:
-    """`scan` yields what batches wrote, without deleted keys; `publish` returns when the records are in Kafka."""
+def due(table: BatchTable, until: int) -> list[bytes]:
+    """Return the keys of what is due here."""
+    return [key for number in sorted(table.owned_partitions()) for key, _ in table.due(number, 0, until)]
+
+
+async def test_a_timer_can_ask_the_table_what_is_due_and_send(lab: Lab) -> None:
+    """`due` yields what batches wrote, without deleted keys; `publish` returns when the records are in Kafka."""
     app, table = build(lab, remember)
     assert table.owned_partitions() == frozenset()
     async with running(app):
@@ -112,13 +118,16 @@ async def test_a_timer_can_look_through_the_table_and_send(lab: Lab) -> None:
         assert contents(table) == {b"a": b"a", b"b": b"b", b"c": b"c"}
         await lab.send("in", b"b", b"")
         await committed(lab, app)
-        assert contents(table) == {b"a": b"a", b"c": b"c"}
-        await app.publish([Output(lab.topic("out"), key, b"expired") for key in contents(table)])
+        await lab.send("in", b"later", b"later")
+        await committed(lab, app)
+        assert table.indexed()
+        assert (due(table, 0), len(due(table, 5))) == ([], 3)
+        await app.publish([Output(lab.topic("out"), key, b"expired") for key in due(table, 4)])
         assert sorted(record.key or b"" for record in await lab.read(lab.topic("out"))) == [b"a", b"c"]
         assert set(app.progress()) == {(lab.topic("in"), number) for number in range(4)}
         await wait_until(lambda: {each.lag for each in app.progress().values()} == {0}, 5, "caught up")
     assert table.owned_partitions() == frozenset()
-    assert list(table.scan(0)) == []
+    assert due(table, 9) == []
     tombstones = [r for r in await lab.read(table.changelog.name) if r.value is None]
     assert [record.key for record in tombstones] == [b"b"]
 

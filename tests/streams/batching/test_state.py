@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from streams.batching import StateLockedError
-from streams.batching.rocks import OFFSET_KEY, RocksState
+from streams.batching.rocks import RocksState
+from streams.batching.rocks_index import OFFSET_KEY
 from streams.batching.state import NO_OFFSET, MemoryState, PartitionedState, open_state
 
 
