@@ -108,10 +108,10 @@ def _read(capture: Path, source: SourceSettings) -> SignedRequest:
     request = parse_capture(raw)
     try:
         encoding = ",".join(request.headers.getall("Content-Encoding", []))
-        body = undo(request.body, encoding, max_bytes=source.max_body_bytes) or request.body
+        undone = undo(request.body, encoding, max_bytes=source.max_body_bytes)
     except TooLargeError:
         raise UsageError(f"{capture}: its body is larger than the source takes (max_body_bytes)") from None
-    return SignedRequest(request.method, request.path, request.headers, body)
+    return SignedRequest(request.method, request.path, request.headers, request.body if undone is None else undone)
 
 
 def _tell(match: Match) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from kybstream.settings.values import FORM, JSON_TEXT, MAX_BODY_BYTES
 from schemas.providers.body import NOT_JSON, UnreadableBodyError
 from schemas.providers.codings import TooLargeError, undo
-from schemas.providers.mending import mend
+from schemas.providers.mending import MAX_UNREADABLE, mend
 
 MAX_FORM_FIELDS = 64
 """Fields of a form that are looked through for the one with the JSON."""
 
 R = TypeVar("R")
 
+_BARE_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _TOKENS = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,32}(?:, ?[A-Za-z0-9!#$&^_.+-]{1,32}){0,7}")
 _text_decoder = msgspec.json.Decoder(str)
 
@@ -71,6 +71,17 @@ def _form_field(body: bytes, wanted: bytes) -> bytes:
     """The field of a form (`application/x-www-form-urlencoded`); the last of equal ones counts."""
     for pair in reversed(body.strip().split(b"&", MAX_FORM_FIELDS)[:MAX_FORM_FIELDS]):
         name, _, value = pair.partition(b"=")
-        if unquote_to_bytes(name.replace(b"+", b" ")) == wanted:
-            return unquote_to_bytes(value.replace(b"+", b" "))
+        if len(name) <= 3 * len(wanted) and _unquoted(name) == wanted:
+            return _unquoted(value)
     raise UnreadableBodyError(NOT_JSON, "the body is no form with the field that body_format names")
+
+
+def _unquoted(text: bytes) -> bytes:
+    """A name or a value of a form in clear. A percent sign without two hexadecimal digits behind it stands for itself.
+
+    Python's own way takes a tenth of a second for a mebibyte of percent signs; its decoder of escapes is written in C.
+    """
+    text, wrong = _BARE_PERCENT.subn(b"%25", text.replace(b"+", b" "), count=MAX_UNREADABLE)
+    if wrong == MAX_UNREADABLE:
+        raise UnreadableBodyError(NOT_JSON, "the body is no form: too many percent signs stand for nothing")
+    return text.replace(b"\\", rb"\\").replace(b"%", rb"\x").decode("unicode_escape").encode("latin-1")

@@ -3,8 +3,7 @@
 What stands between the quotes of a text never makes a body unreadable, and neither does a number that no number type holds:
 U+FFFD and null take their places. The structure (brackets, commas, quotes, names without quotes) is never repaired.
 
-This runs only where the plain reading failed. All of it is linear, and nearly all of it runs in C: a body of 1 MiB takes less
-than 50 ms (docs/performance.md).
+This runs only where the plain reading failed. All of it is linear, and nearly all of it runs in C.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from urllib.parse import urlencode
+from urllib.parse import unquote_to_bytes, urlencode
 
 import brotli
 import msgspec
@@ -66,6 +66,18 @@ def test_an_unreadable_value_in_it_is_read_as_ever() -> None:
         ("json-text", rb'"{\"a\": \"x\ud83d\", \"b\": 1e999}"'),
     ):
         assert read_sent(read_body, body, body_format, None).content == {"a": "x\N{REPLACEMENT CHARACTER}", "b": None}
+
+
+@given(
+    value=st.binary(max_size=100)
+    | st.lists(st.sampled_from([b"%", b"%4", b"%41", b"\\", b"\\x41", b"+", b"\n", b"\xff"])).map(b"".join)
+)
+def test_a_form_is_decoded_as_the_standard_library_does(value: bytes) -> None:
+    """Broken escapes, backslashes and bytes of any kind included."""
+    text = b'{"a": "b"}%20' + value.replace(b"&", b"")
+    found: list[bytes] = []
+    read_sent(found.append, b"payload=" + text + b"&b=1", "form:payload", None)
+    assert found == [unquote_to_bytes(text.replace(b"+", b" "))]
 
 
 @given(body=st.binary(max_size=200), body_format=st.sampled_from([None, "json-text", "form:payload"]))
