@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpVersion11
 
-from ingress import problems
+from ingress import headers, problems
 from ingress.answers import BODY, Stored
 from ingress.bodies import SlowBodyError, read_body
 from ingress.connection import RefusedBySizeError
@@ -38,8 +38,6 @@ REPLAYED = "replayed"
 
 LEAST_REQUESTS = 16  # that a tenant may have under way whatever the others do, as long as there are any left
 _OK_HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Server": SERVER}
-_MAX_CONTENT_TYPE = 255
-_MAX_TRACEPARENT = 128
 
 Clock = Callable[[], datetime]
 
@@ -120,7 +118,7 @@ class Webhooks:
         started = perf_counter()  # uvloop's loop.time() has milliseconds only
         response: web.StreamResponse
         delivery_id: str | None = None
-        traceparent = _traceparent(request.headers.get("traceparent"))
+        traceparent = headers.traceparent(request.headers)
         span = None
         if self._tracing is not None:
             span = self._tracing.start(traceparent)
@@ -191,7 +189,7 @@ class Webhooks:
         body = await self._read(request, source, in_flight)
         held = len(body)
         try:
-            encoding = _text(",".join(request.headers.getall("Content-Encoding", ())), _MAX_CONTENT_TYPE) or None
+            encoding = headers.content_encoding(request.headers)
             if encoding is not None and (undone := _undone(source, body, encoding)) is not None:
                 in_flight.add(len(undone) - held)
                 body, held, encoding = undone, len(undone), None
@@ -231,9 +229,8 @@ class Webhooks:
         case_token: str | None,
         traceparent: str | None,
     ) -> tuple[str, str]:
-        headers = request.headers
         now = self._clock()
-        signed = SignedRequest(request.method, request.raw_path, headers, body)
+        signed = SignedRequest(request.method, request.raw_path, request.headers, body)
         verdict = source.verifier.verify(signed, now)
         if verdict is not Verdict.VALID:
             self._metrics.signature_failures.labels(source.name, verdict).inc()
@@ -257,7 +254,7 @@ class Webhooks:
             source_kind=source.kind,
             entity_key=None if identity is None else entity_key(source.tenant, identity.entity),
             case_token=case_token,
-            content_type=_text(headers.get("Content-Type"), _MAX_CONTENT_TYPE),
+            content_type=headers.content_type(request.headers),
             signature_scheme=source.scheme,
             body=kept,
             body_key_id=body_key_id,
@@ -297,17 +294,3 @@ def _stored(request: web.BaseRequest, delivery_id: str) -> web.StreamResponse:
     if request.version == HttpVersion11:
         return Stored(delivery_id)
     return web.Response(body=BODY, headers={"X-Delivery-Id": delivery_id, **_OK_HEADERS})
-
-
-def _text(value: str | None, limit: int) -> str | None:
-    """A header's text, cut to the limit; bytes that were not UTF-8 become question marks."""
-    if value is None:
-        return None
-    value = value[:limit]
-    return value if value.isascii() else value.encode("utf-8", "replace").decode()
-
-
-def _traceparent(value: str | None) -> str | None:
-    """The W3C trace context if it can be one; nothing else of the sender's goes into our headers."""
-    fits = value and len(value) <= _MAX_TRACEPARENT and value.isascii() and value.isprintable()
-    return value if fits else None
