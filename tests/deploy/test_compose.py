@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -21,6 +22,7 @@ from packaging.specifiers import SpecifierSet
 from deploy.embedded.apache_kafka import KAFKA_VERSION
 from kybstream.cli.main import COMMANDS
 from kybstream.errors import ConfigurationError
+from kybstream.health import HealthPages, serve_health
 from kybstream.settings import load_settings
 from tests.deploy.compose_file import (
     COMPOSE_FILE,
@@ -172,7 +174,7 @@ def test_the_doors_are_where_the_other_side_looks(services: dict[str, dict[str, 
     assert (settings.ingress.host, settings.ingress.port) == ("0.0.0.0", 8080)
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"ingress": ["127.0.0.1:8080:8080"]}
-    assert "http://127.0.0.1:8080/healthz" in services["ingress"]["healthcheck"]["test"][-1]
+    assert "http://127.0.0.1:8080/" in services["ingress"]["healthcheck"]["test"][-1]
     data_dir = load_settings(CONFIG_FILE, services["worker"]["environment"]).worker.data_dir
     assert f"worker-state:{data_dir}" in services["worker"]["volumes"]
     spool_dir = load_settings(CONFIG_FILE, services["ingress"]["environment"]).ingress.spool_dir
@@ -201,6 +203,23 @@ def test_what_runs_on_is_watched_restarted_and_stopped_in_peace(services: dict[s
         assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
         assert service["restart"] == "unless-stopped"
         assert seconds(service["stop_grace_period"]) >= 30
+
+
+@pytest.mark.parametrize("failing", ["/healthz", "/readyz", None])
+@pytest.mark.parametrize("name", ["ingress", "worker", "sink"])
+async def test_a_component_that_is_stuck_or_not_ready_is_not_healthy(
+    services: dict[str, dict[str, Any]], name: str, failing: str | None
+) -> None:
+    """The health check asks both pages, on the port that the component answers on, and fails with either."""
+    settings = load_settings(CONFIG_FILE, services[name]["environment"])
+    asked_for = {"ingress": settings.ingress.port, "worker": settings.worker.health_port, "sink": settings.sink.health_port}
+    pages = HealthPages(lambda: "x" if failing == "/healthz" else None, lambda: "x" if failing == "/readyz" else None, bytes)
+    async with serve_health(pages, name, "127.0.0.1", 0) as port:
+        *command, script = services[name]["healthcheck"]["test"][1:]
+        assert f":{asked_for[name]}/" in script
+        script = script.replace(f":{asked_for[name]}/", f":{port}/")
+        process = await asyncio.create_subprocess_exec(sys.executable, *command[1:], script, stderr=asyncio.subprocess.DEVNULL)
+        assert await process.wait() == (0 if failing is None else 1)
 
 
 def test_volumes_hold_all_state(services: dict[str, dict[str, Any]]) -> None:

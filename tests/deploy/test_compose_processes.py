@@ -88,14 +88,14 @@ def local(
     for module in NOT_IN_THE_IMAGE:
         (shadow / module).mkdir(parents=True)
         (shadow / module / "__init__.py").write_text(f"raise ImportError('{module} is not in the image')\n")
-    port = str(free_port())
+    ports = {each: str(free_port()) for each in ("8080", "8081", "8082")}
     components = {}
     for name in COMPONENTS:
         places = {
             "kafka:9092": kafka.bootstrap_servers,
             "http://clickhouse:8123": clickhouse_server,
             "0.0.0.0": "127.0.0.1",
-            "8080": port,
+            **ports,
             CONFIG_TARGET: str(CONFIG_FILE),
             "/var/lib/kyb-stream": str(tmp_path / "worker-state"),
             "/tmp/ready": str(tmp_path / f"{name}.ready"),  # noqa: S108 - a path in a container
