@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 
 from kybstream.errors import KybStreamError, RunError
@@ -50,3 +50,13 @@ async def _worded(component: str, name: str, task: SideTask) -> None:
             f"the {component} ended because its task {name!r} failed with an unexpected {kind} at {place_of(error)}",
             hint="Please report it. Start the process again: nothing is lost.",
         ) from error
+
+
+async def settle(tasks: Collection[asyncio.Task[None]], seconds: float) -> None:
+    """Waits for the tasks so long, then cancels those that go on. What they raise is for others to look at."""
+    if not tasks:
+        return
+    _, pending = await asyncio.wait(tasks, timeout=seconds)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,18 +10,20 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import KafkaError
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from kybstream.errors import UnavailableError
 from kybstream.settings import Settings
-from kybstream.side_tasks import side_tasks
+from kybstream.side_tasks import settle, side_tasks
 from sinks.batch import Limits, has_room
 from sinks.clickhouse import Client
+from sinks.errors import NotNowError
 from sinks.framing import Message
 from sinks.interval import Interval, classify
-from sinks.metrics import Standing
-from sinks.partition import Partition, topic_went_back
-from sinks.resume import Resume, resume_points
+from sinks.metrics import SinkMetrics, Standing
+from sinks.offsets import Offsets
+from sinks.partition import Partition
+from sinks.resume import resume_points
 from sinks.tables import TABLES, Table
 from sinks.writer import Writer
 
@@ -32,20 +34,17 @@ STOP_SECONDS = 3.0
 GOODBYE_SECONDS = 0.7
 REVOKE_SECONDS = 5.0
 """How long inserts under way may take to finish when their partition goes to another process; then they are abandoned."""
-COMMIT_EVERY_SECONDS = 1.0
-COMMIT_SECONDS = 5.0
-ENDS_EVERY_SECONDS = 5.0
-"""How often Kafka is asked for the ends of topics, which a partition that is not read now would not tell."""
 LAST_COMMIT_SECONDS = 0.3
 _IDLE_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
-_UNIMPORTANT = frozenset({"empty_table", "continues"})
 
 
 class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     """Reads, batches and writes the partitions that the group gives to this process."""
 
-    def __init__(self, settings: Settings, consumer: AIOKafkaConsumer, client: Client, writer: Writer) -> None:
+    def __init__(
+        self, settings: Settings, consumer: AIOKafkaConsumer, client: Client, writer: Writer, metrics: SinkMetrics
+    ) -> None:
         self._settings = settings
         self._consumer: Any = consumer
         self._client = client
@@ -53,7 +52,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._limits = Limits.of(settings.sink)
         self._tables = {settings.topic(table.topic): table for table in TABLES}
         self._partitions: dict[TopicPartition, Partition] = {}
-        self._to_commit: dict[TopicPartition, int] = {}
+        self._offsets = Offsets(settings, consumer, self._partitions, metrics, self._doubt)
         self._assigned = False
         self._ask_again_at = 0.0
         self._phase = "starting"
@@ -69,11 +68,12 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         held = self.buffered_bytes()
         return {
             (place.topic, place.partition): Standing(
-                lag=partition.lag,
+                lag=each.lag,
+                unread_expires_seconds=each.unread_expires_seconds(time.time()),
                 settled=self._writer.settled[place.topic, place.partition],
-                paused=not has_room(partition.waiting, self._limits, held),
+                paused=not has_room(each.waiting, self._limits, held),
             )
-            for place, partition in self._partitions.items()
+            for place, each in self._partitions.items()
         }
 
     def buffered_bytes(self) -> int:
@@ -83,6 +83,10 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     def last_insert(self) -> float | None:
         """When rows landed last, in seconds of the monotonic clock."""
         return self._writer.last_insert
+
+    def inserts_delayed(self) -> bool:
+        """Whether an insert has failed and is to be sent again."""
+        return self._writer.inserts_delayed
 
     # What the group says.
 
@@ -98,7 +102,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Lets inserts under way finish, so that the next owner sees them in the table, and forgets what only waits."""
         gone = [self._partitions.pop(place) for place in revoked if place in self._partitions]
-        await self._settle([partition.writing for partition in gone if partition.writing], REVOKE_SECONDS)
+        await settle([partition.writing for partition in gone if partition.writing], REVOKE_SECONDS)
         for place, stays in self._partitions.items():
             if stays.writing is not None and stays.writing.cancelled():
                 # It shared an insert with one that goes, so whether its rows landed only the table can tell.
@@ -116,12 +120,17 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             RunError: ClickHouse refuses what no record is to blame for.
         """
         try:
-            async with side_tasks("sink", commits=self._commit_often, ends=self._look_at_ends):
+            async with side_tasks(
+                "sink",
+                commits=self._offsets.commit_often,
+                ends=self._offsets.look_at_ends,
+                unread=self._offsets.look_at_unread,
+            ):
                 await self._read_and_write(stop, ready)
         finally:
             self._phase = "stopping"
         await self._write_tail()
-        await self._commit(LAST_COMMIT_SECONDS)
+        await self._offsets.commit(LAST_COMMIT_SECONDS)
 
     async def _read_and_write(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         while not stop.is_set():
@@ -135,7 +144,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def abandon(self) -> None:
         """Cancels what is under way: after a failure, nothing more may land."""
-        await self._settle([each.writing for each in self._partitions.values() if each.writing], 0.0)
+        await settle([each.writing for each in self._partitions.values() if each.writing], 0.0)
 
     def _doubt(self, partition: Partition, why: str) -> None:
         """Reads nothing more of it before table and topic are compared again."""
@@ -158,7 +167,8 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             points = await resume_points(self._settings, self._client, wanted)
         except UnavailableError as error:
-            _log.warning("sink.resume_delayed", error=error.message)
+            away = "clickhouse" if isinstance(error, NotNowError) else "kafka"
+            _log.warning("sink.resume_delayed", error=error.message, outage=away)
             self._ask_again_at = time.monotonic() + _RETRY_SECONDS
             return
         for place, point in points.items():
@@ -168,13 +178,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             partition.next_offset = partition.landed_to = partition.end = point.offset
             self._consumer.seek(place, point.offset)
             self._consumer.resume(place)
-            self._say_resumed(place, point)
-
-    @staticmethod
-    def _say_resumed(place: TopicPartition, point: Resume) -> None:
-        # Everything but an ordinary start means that Kafka lost or replaced records that the table has, or the reverse.
-        say = _log.debug if point.why in _UNIMPORTANT else _log.warning
-        say("sink.resumed", topic=place.topic, partition=place.partition, offset=point.offset, why=point.why)
+            self._offsets.resumed(partition, point)
 
     async def _read(self) -> None:
         """Takes in what came, of partitions that are not far ahead of ClickHouse; waits a moment when there is nothing."""
@@ -188,7 +192,15 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         if not wanted:
             await asyncio.sleep(min(pause, _IDLE_SECONDS / 10))
             return
-        came = await self._consumer.getmany(*wanted, timeout_ms=int(1000 * pause))
+        try:
+            came = await self._consumer.getmany(*wanted, timeout_ms=int(1000 * pause))
+        except NoOffsetForPartitionError:
+            return  # from before it was known where to go on
+        except OffsetOutOfRangeError as error:
+            # Records expired before they were read, or the topic was made anew.
+            for place in error.args[0].keys() & self._partitions.keys():
+                self._doubt(self._partitions[place], "the topic does not have the offset that was next")
+            return
         now = time.monotonic()
         for place, messages in came.items():
             partition = self._partitions.get(place)
@@ -200,15 +212,8 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         first, last = messages[0].offset, messages[-1].offset
         interval = classify(first, last, next_offset=expected, taken=partition.taken)
         if interval is not Interval.NEW:
-            _log.info(
-                "sink.interval",
-                topic=partition.place.topic,
-                partition=partition.place.partition,
-                case=interval.value,
-                first=first,
-                last=last,
-                expected=expected,
-            )
+            place = partition.place._asdict()
+            _log.info("sink.interval", **place, case=interval.value, first=first, last=last, expected=expected)
         if not interval.is_taken:
             self._doubt(partition, f"offsets {first} to {last} came where {expected} was next")
             return
@@ -265,51 +270,10 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         written = await self._writer.write(table, [message for partition in in_order for message in batches[partition]])
         _log.debug("sink.written", table=table.name, partitions=len(batches), rows=written.rows, dead=written.dead)
         for partition, batch in batches.items():
-            self._to_commit[partition.place] = partition.landed_to = batch[-1].offset + 1
+            partition.landed_to = self._offsets.to_commit[partition.place] = batch[-1].offset + 1
             partition.writing = None
             partition.under_way = 0
         self._write_what_is_due()
-
-    async def _commit_often(self) -> None:
-        """Moves the group's offsets, as a hint for people and for lag: where to go on is what the tables say.
-
-        Beside the loop and not after each insert: while the group changes, a commit can wait or fail, and nothing waits for it.
-        """
-        while True:
-            await asyncio.sleep(COMMIT_EVERY_SECONDS)
-            await self._commit(COMMIT_SECONDS)
-
-    async def _look_at_ends(self) -> None:
-        """Keeps the ends of topics known, for the lag; nothing that is written depends on it."""
-        while True:
-            asked = {
-                place: (partition, partition.next_offset)
-                for place, partition in self._partitions.items()
-                if partition.next_offset is not None and not partition.doubted
-            }
-            try:
-                ends = await asyncio.wait_for(self._consumer.end_offsets(list(asked)), COMMIT_SECONDS) if asked else {}
-            except (KafkaError, TimeoutError) as error:
-                _log.debug("sink.ends_unknown", error=type(error).__name__)
-                ends = {}
-            for place, end in ends.items():
-                partition, position = asked[place]
-                if self._partitions.get(place) is not partition:
-                    continue  # it went to another process, and may have come back
-                partition.end = max(partition.end, end)
-                if topic_went_back(end, asked_at=position, now_at=partition.next_offset):
-                    self._doubt(partition, f"the topic ends at {end} where {position} was next")
-            await asyncio.sleep(ENDS_EVERY_SECONDS if ends else COMMIT_EVERY_SECONDS)
-
-    async def _commit(self, seconds: float) -> None:
-        offsets = {place: offset for place, offset in self._to_commit.items() if place in self._partitions}
-        self._to_commit.clear()
-        if not offsets:
-            return
-        try:
-            await asyncio.wait_for(self._consumer.commit(offsets), seconds)
-        except (KafkaError, TimeoutError) as error:
-            _log.info("sink.commit_skipped", partitions=len(offsets), error=type(error).__name__)
 
     def _raise_failures(self) -> None:
         for partition in self._partitions.values():
@@ -331,12 +295,3 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         left = sum(len(each.waiting) for each in self._partitions.values())
         _log.warning("sink.tail_left", records_waiting=left, hint="They are still in Kafka, for the next start.")
         await self.abandon()
-
-    @staticmethod
-    async def _settle(tasks: list[asyncio.Task[None]], seconds: float) -> None:
-        if not tasks:
-            return
-        _, pending = await asyncio.wait(tasks, timeout=seconds)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,11 +21,13 @@ class Standing:
         lag: Records in Kafka that have not landed; None before it is known where the partition goes on.
         settled: A number that grows whenever records of it land or go to the dead letters.
         paused: Whether reading it waits for ClickHouse.
+        unread_expires_seconds: Until the oldest record that has not landed may expire; None when nothing waits or expires.
     """
 
     lag: int | None
     settled: int
     paused: bool = False
+    unread_expires_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,14 @@ class SinkMetrics:
             "kyb_sink_retries", "Attempts that did not succeed, by cause.", ["cause"], registry=self.registry
         )
 
+        # Worry about any: these are in no table, and are gone from Kafka. The log has their offsets.
+        self.expired_unread = Counter(
+            "kyb_sink_expired_unread",
+            "Records that expired in Kafka before they were read.",
+            ["topic"],
+            registry=self.registry,
+        )
+
     def watch(self, read: Callable[[], Reading]) -> None:
         """Shows at each reading how the sink does."""
         self.registry.register(_SinkCollector(read))
@@ -108,6 +118,8 @@ class _SinkCollector(Collector):
             if standing.lag is not None:
                 families["lag"].add_metric([topic, str(number)], standing.lag)
             families["paused"].add_metric([topic, str(number)], standing.paused)
+            if standing.unread_expires_seconds is not None:
+                families["expires"].add_metric([topic, str(number)], standing.unread_expires_seconds)
         return iter(families.values())
 
     @staticmethod
@@ -123,6 +135,12 @@ class _SinkCollector(Collector):
             "lag": gauge("kyb_sink_lag", "Records in Kafka that have not landed.", labels=by_partition),
             # Worry when it stays 1: ClickHouse takes less than comes.
             "paused": gauge("kyb_sink_paused", "Whether reading waits for ClickHouse.", labels=by_partition),
+            # Absent while nothing waits. Worry when it is below a day: soon records are gone that are in no table.
+            "expires": gauge(
+                "kyb_sink_unread_expires_seconds",
+                "Seconds until the oldest record that has not landed may expire in Kafka.",
+                labels=by_partition,
+            ),
             # Grows while nothing comes. Worry when it is above a minute and there is a lag.
             "age": gauge("kyb_sink_last_insert_age_seconds", "Seconds since rows landed last."),
             # Bounded. Worry when it stays near 128 MiB: ClickHouse takes less than comes.

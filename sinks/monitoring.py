@@ -34,6 +34,9 @@ class Observed(Protocol):
     def last_insert(self) -> float | None:
         """When rows landed last, in seconds of the monotonic clock."""
 
+    def inserts_delayed(self) -> bool:
+        """Whether an insert has failed and is to be sent again."""
+
 
 class Monitor:
     """Holds what is known about a sink, before and while it has a loop."""
@@ -62,6 +65,10 @@ class Monitor:
             buffered_bytes=observed.buffered_bytes(),
             partitions=observed.standings(),
         )
+
+    def inserts_delayed(self) -> bool:
+        """Whether an insert has failed and is to be sent again."""
+        return self._observed is not None and self._observed.inserts_delayed()
 
     def turn(self) -> None:
         """One look."""

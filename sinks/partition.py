@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
 
+from kybstream.unread import TopicState, seconds_left
 from sinks.batch import Waiting
 from sinks.tables import Table
 
@@ -29,11 +30,21 @@ class Partition:
     waiting: Waiting = field(default_factory=Waiting)
     writing: asyncio.Task[None] | None = None
     under_way: int = 0
+    unread: TopicState | None = None
+    """What the topic held when it was looked at last, beginning with the oldest record that had not landed."""
 
     @property
     def lag(self) -> int | None:
         """Records in Kafka that have not landed; None before it is known where the partition goes on."""
         return None if self.next_offset is None else max(0, self.end - self.landed_to)
+
+    def unread_expires_seconds(self, now: float) -> float | None:
+        """Seconds until the oldest record that has not landed may expire; None when nothing waits or nothing expires.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        return seconds_left(self.unread, int(1000 * now)) if self.lag and self.unread is not None else None
 
 
 def topic_went_back(end: int, *, asked_at: int, now_at: int | None) -> bool:

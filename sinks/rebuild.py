@@ -30,6 +30,7 @@ from aiokafka.errors import KafkaError
 
 from kybstream.errors import RunError, UsageError
 from kybstream.kafka import durable_producer, partitions_of, reading, unreachable
+from kybstream.producing import ReplacedProducer
 from kybstream.settings import ClickHouseSettings, Settings
 from sinks.clickhouse import Client, connected, in_our_words, quoted
 from sinks.cluster import Place
@@ -48,7 +49,7 @@ SHADOW = "__rebuild"
 MARKS = "kyb-stream: being rebuilt, complete up to "
 """What the comment of a table begins with that is to be completed; then offsets by partition, as JSON."""
 
-_STOP_SECONDS = 5.0
+_START_SECONDS = 10.0
 
 Say = Callable[[str], None]
 
@@ -120,19 +121,24 @@ async def rebuild(settings: Settings, name: str, say: Say = lambda _: None) -> R
         missing = await missing_migrations(settings.clickhouse, client)
         if missing:
             raise RunError(f"the database {settings.clickhouse.database!r} lacks {missing[0]}", hint=MIGRATE_HINT)
-        producer = durable_producer(settings.kafka)
+        producer = ReplacedProducer(lambda: durable_producer(settings.kafka))
         try:
-            await producer.start()
+            await producer.start(_START_SECONDS)
             return await _Rebuild(settings, client, producer, table, await table_columns(settings.clickhouse, client)).run(say)
         except KafkaError as error:
             raise unreachable(settings.kafka, error) from None
         finally:
-            await asyncio.wait({asyncio.ensure_future(producer.stop())}, timeout=_STOP_SECONDS)
+            await producer.stop()
 
 
 class _Rebuild:
     def __init__(
-        self, settings: Settings, client: Client, producer: Any, table: Table, columns: Mapping[str, frozenset[str]]
+        self,
+        settings: Settings,
+        client: Client,
+        producer: ReplacedProducer,
+        table: Table,
+        columns: Mapping[str, frozenset[str]],
     ) -> None:
         self._settings = settings
         self._client = client

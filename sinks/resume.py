@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from kybstream.errors import BadRecordError
-from kybstream.kafka import reading, unreachable
+from kybstream.kafka import administering, reading, unreachable
 from kybstream.settings import Settings
 from schemas.codec import decode
 from sinks.clickhouse import Client, in_our_words
@@ -50,13 +50,23 @@ class Landed:
 
 @dataclass(frozen=True)
 class Resume:
-    """Where to go on, and why there."""
+    """Where to go on, and why there.
+
+    Attributes:
+        offset: Of the first record to read.
+        why: The case.
+        beginning: The oldest offset that the topic has.
+        unread_from: The first offset that is not in the table; None when nothing of the partition ever was. What lies between
+            it and `beginning` expired unread.
+    """
 
     offset: int
     why: Why
+    beginning: int = 0
+    unread_from: int | None = None
 
 
-def resume_at(landed: Landed | None, *, beginning: int, end: int, found: str | None) -> Resume:
+def resume_at(landed: Landed | None, *, beginning: int, end: int, found: str | None, committed: int | None = None) -> Resume:
     """Where to go on reading one partition.
 
     Args:
@@ -64,16 +74,18 @@ def resume_at(landed: Landed | None, *, beginning: int, end: int, found: str | N
         beginning: The oldest offset the topic still has.
         end: The offset its next record will get.
         found: Who the record at the newest row's offset is; None if it is gone or cannot be read.
+        committed: The group's offset, which counts where the table has no row: rows expire, too.
     """
     if landed is None:
-        return Resume(beginning, "empty_table")
+        return Resume(beginning, "empty_table", beginning, committed)
     if landed.offset >= end:
-        return Resume(beginning, "topic_shorter")
+        return Resume(beginning, "topic_shorter", beginning, 0)
     if found is not None and found != landed.identity:
-        return Resume(beginning, "topic_differs")
-    if landed.offset + 1 < beginning:
-        return Resume(beginning, "records_expired")
-    return Resume(landed.offset + 1, "continues")
+        return Resume(beginning, "topic_differs", beginning, 0)
+    going_on = landed.offset + 1
+    if going_on < beginning:
+        return Resume(beginning, "records_expired", beginning, going_on)
+    return Resume(going_on, "continues", beginning, going_on)
 
 
 async def resume_points(
@@ -100,12 +112,26 @@ async def resume_points(
             ends = await consumer.end_offsets(list(partitions))
             comparable = {place: row for place, row in landed.items() if beginnings[place] <= row.offset < ends[place]}
             found = await _records_at(consumer, comparable, by_topic)
+        expired = any(beginnings[place] > 0 for place in partitions if place not in landed)
+        committed = await _committed(settings) if expired else {}
     except (KafkaError, TimeoutError) as error:
         raise unreachable(settings.kafka, error) from None
     return {
-        place: resume_at(landed.get(place), beginning=beginnings[place], end=ends[place], found=found.get(place))
+        place: resume_at(
+            landed.get(place),
+            beginning=beginnings[place],
+            end=ends[place],
+            found=found.get(place),
+            committed=committed.get(place),
+        )
         for place in partitions
     }
+
+
+async def _committed(settings: Settings) -> dict[TopicPartition, int]:
+    async with administering(settings.kafka) as admin:
+        offsets = await admin.list_consumer_group_offsets(settings.sink.group)
+    return {place: found.offset for place, found in offsets.items() if found.offset >= 0}
 
 
 def newest_rows_query(table: Table, database: str) -> str:

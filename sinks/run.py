@@ -14,12 +14,15 @@ from aiokafka.errors import KafkaError
 
 from kybstream.errors import RunError, UnavailableError
 from kybstream.kafka import client_options, durable_producer, pace_fetches, reading, unreachable
+from kybstream.kafka_outages import telling_kafka_outages
+from kybstream.producing import ReplacedProducer
 from kybstream.settings import Settings
 from sinks.clickhouse import Client, connected
 from sinks.consumer import GOODBYE_SECONDS, SinkLoop
 from sinks.errors import MIGRATE_HINT
 from sinks.migrate import missing_migrations, table_columns
 from sinks.monitoring import monitored
+from sinks.outages import telling_clickhouse_outages
 from sinks.rebuild import unfinished
 from sinks.tables import TABLES
 from sinks.writer import Writer
@@ -27,10 +30,11 @@ from sinks.writer import Writer
 _log = structlog.get_logger(__name__)
 
 _SESSION_MS = 10_000
-_METADATA_MS = 10_000
-"""A topic that was deleted and made again under a running sink is found again within so long; aiokafka's own is 5 minutes."""
+_METADATA_MS = 5_000
+"""Within so long partitions that were added are found, and a topic that was made again; aiokafka's own is 5 minutes."""
 _NEVER_MS = 24 * 3_600_000
 _START_RETRY_SECONDS = 1.0
+_CONNECT_SECONDS = 10.0
 _TOPICS_SECONDS = 2.0
 """Topics made a moment ago are not known to every broker at once."""
 
@@ -58,35 +62,41 @@ async def run_sink(
         RunError: Topics or tables are missing or older than this version, ClickHouse refuses what is written for no record's
             fault, or the port of the health pages is in use.
         RejectionLimitError: So many records cannot be rows that it cannot be their fault.
+        ExpiredUnreadError: Records expired before they were read, and the settings say to stop.
         UnavailableError: Kafka refuses to go on serving this group: access was taken away, say.
     """
     async with AsyncExitStack() as stack:
         monitor = await stack.enter_async_context(monitored(settings.sink, listening))
+        topics = [settings.topic(table.topic) for table in TABLES]
+        await stack.enter_async_context(telling_kafka_outages(settings.kafka, topics))
+        await stack.enter_async_context(telling_clickhouse_outages(settings.clickhouse, monitor.inserts_delayed))
         client = await _started(stop, "clickhouse", lambda: _enter(stack, settings))
         if client is None:
             return
         columns = await _started(stop, "clickhouse", lambda: _checked_tables(settings, client))
         if columns is None or await _started(stop, "kafka", lambda: _checked_topics(settings)) is None:
             return
-        producer = durable_producer(settings.kafka)
+        producer = ReplacedProducer(lambda: durable_producer(settings.kafka))
         stack.push_async_callback(_goodbye, producer)
-        if await _started(stop, "kafka", lambda: _start(settings, producer)) is None:
+        if await _started(stop, "kafka", lambda: _connect(producer)) is None:
             return
         consumer = AIOKafkaConsumer(
             **client_options(settings.kafka),
             group_id=settings.sink.group,
             group_instance_id=settings.sink.instance,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            # Where to go on is what the tables say; an offset that a topic does not have is looked into (sinks/consumer.py).
+            auto_offset_reset="none",
             session_timeout_ms=_SESSION_MS,
             metadata_max_age_ms=_METADATA_MS,
             # Who waits for ClickHouse is not stuck, and another process would wait for it too.
             max_poll_interval_ms=_NEVER_MS,
         )
-        loop = SinkLoop(settings, consumer, client, Writer(settings, client, producer, columns, monitor.metrics))
+        writer = Writer(settings, client, producer, columns, monitor.metrics)
+        loop = SinkLoop(settings, consumer, client, writer, monitor.metrics)
         monitor.observe(loop)
         pace_fetches(consumer)
-        consumer.subscribe([settings.topic(table.topic) for table in TABLES], listener=loop)
+        consumer.subscribe(topics, listener=loop)
         stack.push_async_callback(_goodbye, consumer)
         if await _started(stop, "kafka", lambda: _start(settings, consumer)) is None:
             return
@@ -130,6 +140,11 @@ async def _checked_topics(settings: Settings) -> bool:
     return True
 
 
+async def _connect(producer: ReplacedProducer) -> bool:
+    await producer.start(_CONNECT_SECONDS)
+    return True
+
+
 async def _start(settings: Settings, client: Any) -> bool:
     try:
         await client.start()
@@ -140,14 +155,11 @@ async def _start(settings: Settings, client: Any) -> bool:
 
 async def _started(stop: asyncio.Event, what: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
     """What the attempt gives, tried once a second while the other side is away; None when `stop` came first."""
-    told = 0.0
     while not stop.is_set():
         try:
             return await attempt()
         except UnavailableError as error:
-            if time.monotonic() - told > 10 * _START_RETRY_SECONDS:
-                told = time.monotonic()
-                _log.warning("sink.waiting", what=what, error=error.message)
+            _log.warning("sink.waiting", what=what, error=error.message, outage=what)
             try:
                 await asyncio.wait_for(stop.wait(), _START_RETRY_SECONDS)
             except TimeoutError:

@@ -8,26 +8,26 @@ import time
 import zlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
-from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from kybstream.errors import BadRecordError, KybStreamError, UnavailableError
+from kybstream.errors import BadRecordError
+from kybstream.producing import RecordTooLargeError, ReplacedProducer
 from kybstream.settings import Settings
 from schemas import topics
 from schemas.cloudevents import cloud_event_headers
 from schemas.codec import NEWEST, decode, encode
+from schemas.records import DeadLetter
 from sinks.clickhouse import Client, in_our_words
-from sinks.dead_letters import dead_letter_of
+from sinks.dead_letters import dead_letter_of, without_record
 from sinks.derived import INSERT_SETTINGS as DERIVED_INSERT_SETTINGS
 from sinks.errors import OUT_OF_MEMORY, Blame, NotNowError, RefusedError
 from sinks.framing import Message, Piece, Unframable, by_partition, columns, frame, sort_out
 from sinks.limit import REJECTED, RejectionLimit
 from sinks.metrics import SinkMetrics
+from sinks.retrying import Retrying
 from sinks.tables import TABLES, Table
 
 _log = structlog.get_logger(__name__)
@@ -35,10 +35,8 @@ _log = structlog.get_logger(__name__)
 INSERTS_UNDER_WAY = 4
 """Inserts of one process at a time, over all partitions; more gained nothing on two cores."""
 
-_RETRY_FIRST_SECONDS = 0.1
-_RETRY_MOST_SECONDS = 5.0
-_RETRY_LOG_EVERY = 10
-_PRODUCE_SECONDS = 30.0
+_PRODUCE_SECONDS = 15.0
+"""How long a dead letter waits for its acknowledgement; then it is sent again by another producer, as the same dead letter."""
 _TOO_LONG = 131  # TOO_LARGE_STRING_SIZE
 _WORD = re.compile(r"\w+")
 
@@ -93,7 +91,7 @@ class Writer:
         self,
         settings: Settings,
         client: Client,
-        producer: Any,
+        producer: ReplacedProducer,
         table_columns: Mapping[str, frozenset[str]],
         metrics: SinkMetrics,
         *,
@@ -107,7 +105,7 @@ class Writer:
         self._slots = asyncio.Semaphore(INSERTS_UNDER_WAY)
         share, window = settings.sink.dead_letter_share, settings.sink.dead_letter_window
         self._limits = {table.name: RejectionLimit(table.name, share=share, window=window) for table in tables}
-        self._at_rest = 0
+        self._retrying = Retrying(metrics)
         self.last_insert: float | None = None
         """When rows landed last, in seconds of the monotonic clock."""
         self.settled: Counter[tuple[str, int]] = Counter()
@@ -205,7 +203,7 @@ class Writer:
             self.last_insert = time.monotonic()
             self._metrics.inserted(table.name, len(piece.messages), self.last_insert - began)
 
-        await self._until_it_works(send, "sink.insert_delayed", table=table.name, token=name)
+        await self._retrying.until_it_works(send, "clickhouse", "sink.insert_delayed", table=table.name, token=name)
         self._settle(piece.messages)
 
     def _settle(self, messages: Sequence[Message]) -> None:
@@ -215,25 +213,12 @@ class Writer:
     async def _bury(self, batch: _Batch, bad: Sequence[Unframable]) -> None:
         self._limits[batch.table.name].reject(batch.numbers_of(bad), bad)
         for unframable in bad:
-            letter = dead_letter_of(unframable)
-            place = unframable.message
-
-            async def send(letter: Any = letter, place: Message = place) -> None:
-                try:
-                    # A producer's own send waits for ever where the broker is gone; the same letter twice is one row.
-                    await asyncio.wait_for(
-                        self._producer.send_and_wait(
-                            self._settings.topic(topics.DEAD_LETTERS),
-                            encode(letter),
-                            key=place.key,
-                            headers=cloud_event_headers(letter),
-                        ),
-                        _PRODUCE_SECONDS,
-                    )
-                except (KafkaError, TimeoutError) as error:
-                    raise UnavailableError(f"the dead letters topic does not take records ({type(error).__name__})") from None
-
-            await self._until_it_works(send, "sink.dead_letter_delayed", topic=place.topic)
+            letter, place = dead_letter_of(unframable), unframable.message
+            try:
+                await self._send_dead_letter(letter, place)
+            except RecordTooLargeError:
+                letter = without_record(letter, place)
+                await self._send_dead_letter(letter, place)
             self._settle([place])
             self._metrics.rejected.labels(batch.table.name, letter.reason).inc()
             _log.warning(
@@ -246,38 +231,33 @@ class Writer:
                 offset=place.offset,
             )
 
+    async def _send_dead_letter(self, letter: DeadLetter, place: Message) -> None:
+        """Returns when Kafka has it; the same one sent twice is one row.
+
+        Raises:
+            RecordTooLargeError: Its topic does not take a record of its size.
+        """
+
+        async def send() -> None:
+            await self._producer.send(
+                self._settings.topic(topics.DEAD_LETTERS),
+                encode(letter),
+                key=letter.origin_key,
+                headers=cloud_event_headers(letter),
+                seconds=_PRODUCE_SECONDS,
+            )
+
+        await self._retrying.until_it_works(send, "kafka", "sink.dead_letter_delayed", topic=place.topic)
+
     @property
     def slots(self) -> int:
         """How many batches may be under way; those that rest before they are sent again take no slot."""
-        return INSERTS_UNDER_WAY + self._at_rest
+        return INSERTS_UNDER_WAY + self._retrying.at_rest
 
-    async def _resting(self, seconds: float) -> None:
-        self._at_rest += 1
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            self._at_rest -= 1
-
-    async def _until_it_works(self, attempt: Callable[[], Awaitable[None]], event: str, **fields: str) -> None:
-        """Tries again while the error is retriable, after at most 5 s; says so at first and at every tenth time."""
-
-        def say(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            cause = error.cause if isinstance(error, NotNowError) else "KAFKA"
-            self._metrics.retries.labels(cause).inc()
-            if state.attempt_number % _RETRY_LOG_EVERY == 1:
-                hint = getattr(error, "hint", None)
-                _log.warning(event, error=getattr(error, "message", ""), hint=hint, attempt=state.attempt_number, **fields)
-
-        async for trial in AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, KybStreamError) and error.retriable),
-            wait=wait_random_exponential(multiplier=_RETRY_FIRST_SECONDS, max=_RETRY_MOST_SECONDS),
-            before_sleep=say,
-            sleep=self._resting,
-            reraise=True,
-        ):
-            with trial:
-                await attempt()
+    @property
+    def inserts_delayed(self) -> bool:
+        """Whether an insert has failed and is to be sent again."""
+        return self._retrying.delayed["clickhouse"] > 0
 
 
 def _bad_bodies(table: Table, piece: Piece) -> list[Unframable]:

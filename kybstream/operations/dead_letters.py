@@ -23,6 +23,7 @@ from schemas.codec import decode, decode_any
 from schemas.records import DeadLetter, Replay, WebhookDelivery
 from schemas.replays import marked
 from schemas.topics import CASES, DEAD_LETTERS, REPLAYS, topic_named
+from sinks.dead_letters import TOO_LARGE
 
 _BATCH = 100
 """Dead letters that are written again before it is recorded who did it."""
@@ -113,6 +114,8 @@ def unreplayable(settings: Settings, one: Letter) -> str | None:
         return f"{origin} is none of our topics"
     if topic.suffix == CASES:
         return "an older snapshot would become the newest of its case; the next event of the case brings a new one"
+    if TOO_LARGE in (one.letter.detail or ""):
+        return TOO_LARGE + " where it was"
     return None
 
 

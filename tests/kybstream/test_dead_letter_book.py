@@ -12,6 +12,7 @@ from kybstream.operations.topic_reader import ReadRecord
 from kybstream.settings import Settings
 from schemas.records import DeadLetter, Replay
 from schemas.replays import ReplayMark, marked
+from sinks.dead_letters import TOO_LARGE
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -201,3 +202,10 @@ def test_records_go_to_topics_of_ours_only(origin: str, why: str | None) -> None
     book.add_failure(read(1), letter(origin_topic=origin))
     found = unreplayable(Settings(), only(book))
     assert found == why if why is None else why in (found or "")
+
+
+def test_a_dead_letter_that_was_too_large_for_its_record_is_not_replayed() -> None:
+    """It says where the record is; replaying it would write a record without value."""
+    book = DeadLetterBook()
+    book.add_failure(read(1), letter(origin_topic="kyb.deliveries.v1", detail=f"no Avro; {TOO_LARGE} at partition 1 offset 7"))
+    assert "too large" in (unreplayable(Settings(), only(book)) or "")

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
+
+from kybstream.producing import ReplacedProducer
 from kybstream.settings import ClickHouseSettings, KafkaSettings, Settings, SinkSettings
 from schemas.codec import NEWEST, encode
 from schemas.records import Case, DeadLetter, Delivery, Event, Record, Rejection, Replay
@@ -15,6 +18,14 @@ from sinks.framing import columns, frame, sort_out
 from sinks.migrate import table_columns
 from sinks.query import Value, query
 from sinks.tables import TABLES, Table
+
+
+def _no_producer() -> AIOKafkaProducer:
+    raise AssertionError("nothing here goes to the dead letters")
+
+
+NO_PRODUCER = ReplacedProducer(_no_producer)
+"""For a writer whose records are all good."""
 
 DAY = datetime(2026, 3, 10, tzinfo=UTC)
 

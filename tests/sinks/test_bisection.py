@@ -19,7 +19,7 @@ from sinks.metrics import SinkMetrics
 from sinks.query import query
 from sinks.run import run_sink
 from sinks.writer import Writer
-from tests.sinks.making import FakeMessage, delivery, rows, settings_for, table_of
+from tests.sinks.making import NO_PRODUCER, FakeMessage, delivery, rows, settings_for, table_of
 from tests.sinks.running import DEADLINE, landed, produce, row_count, running, with_sink
 from tests.sinks.stuck_proxy import StuckProxy
 from tests.support.waiting import wait_until
@@ -86,7 +86,11 @@ async def test_records_that_clickhouse_rejects_are_isolated(settings: Settings) 
 def test_clickhouses_words_are_told_without_values() -> None:
     """Its error's name, and the columns it names; nothing else of what it says."""
     writer = Writer(
-        settings_for("http://127.0.0.1:1", "kyb"), None, None, {"deliveries": frozenset({"body_size", "tenant"})}, SinkMetrics()
+        settings_for("http://127.0.0.1:1", "kyb"),
+        None,
+        NO_PRODUCER,
+        {"deliveries": frozenset({"body_size", "tenant"})},
+        SinkMetrics(),
     )
     words = f"Code: 469. DB::Exception: Constraint `c` is violated. Column values: body_size = 666, x = '{PRIVATE}'."
     assert writer._said(table_of(Delivery), RefusedError(words, code=469)) == (

@@ -16,7 +16,7 @@ from sinks.metrics import SinkMetrics
 from sinks.migrate import _statements, migrate, migrations, table_columns
 from sinks.query import Value, query
 from sinks.writer import Writer
-from tests.sinks.making import FakeMessage, at, case, delivery, event, land, rows, settings_for, table_of
+from tests.sinks.making import NO_PRODUCER, FakeMessage, at, case, delivery, event, land, rows, settings_for, table_of
 
 _CASES = "SELECT tenant, case_id, version, outcome FROM current_cases ORDER BY tenant, case_id"
 _TRUTH = (
@@ -46,7 +46,7 @@ async def _write(clickhouse: ClickHouseSettings, messages: list[FakeMessage], ki
     """As the sink: framed, with its token and its settings."""
     async with connected(clickhouse) as client:
         names = await table_columns(clickhouse, client)
-        await Writer(settings_for(clickhouse.url, clickhouse.database), client, None, names, SinkMetrics()).write(
+        await Writer(settings_for(clickhouse.url, clickhouse.database), client, NO_PRODUCER, names, SinkMetrics()).write(
             table_of(kind), messages
         )
 

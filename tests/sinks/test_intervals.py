@@ -10,15 +10,16 @@ import pytest
 import pytest_asyncio
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from deploy.embedded.apache_kafka import KafkaNode
+from kybstream.kafka import administering
 from kybstream.settings import Settings
 from schemas import topics
 from schemas.codec import encode
-from sinks import consumer
+from sinks import offsets
 from sinks.query import query
 from tests.sinks.making import delivery, rows, settings_for
 from tests.sinks.running import landed, made, make_anew, produce, running, with_sink
@@ -101,7 +102,7 @@ async def test_a_topic_made_anew_under_a_running_sink_is_read_from_its_beginning
 
 async def test_constant_load_makes_no_topic_go_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ends are asked for all the while records come: no answer is taken for a topic that was made anew."""
-    monkeypatch.setattr(consumer, "ENDS_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(offsets, "ENDS_EVERY_SECONDS", 0.0)
     count, topic = 2_000, settings.topic(topics.DELIVERIES)
     with structlog.testing.capture_logs() as logs:
         async with _sinking(settings), AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers) as producer:
@@ -110,3 +111,17 @@ async def test_constant_load_makes_no_topic_go_back(settings: Settings, monkeypa
             await landed(settings, "deliveries", count)
     assert await _offsets(settings) == list(range(count))
     assert not [entry for entry in logs if entry["event"] in {"sink.topic_went_back", "sink.interval"}]
+
+
+async def test_partitions_that_are_added_are_read_without_a_restart(settings: Settings) -> None:
+    """Their records land within seconds, from the first one on."""
+    topic = settings.topic(topics.DELIVERIES)
+    async with _sinking(settings):
+        await produce(settings, [delivery(number) for number in range(5)])
+        await landed(settings, "deliveries", 5)
+        async with administering(settings.kafka) as admin:
+            await admin.create_partitions({topic: NewPartitions(3)})
+        await produce(settings, [delivery(100 + number) for number in range(7)], partition=2)
+        await landed(settings, "deliveries", 12)
+    found = await rows(settings.clickhouse, "SELECT _offset FROM deliveries WHERE _partition = 2 ORDER BY _offset", final=False)
+    assert [row["_offset"] for row in found] == list(range(7))

@@ -11,8 +11,10 @@ from aiokafka import TopicPartition
 
 from kybstream.errors import RunError
 from sinks import consumer as loop_module
+from sinks import offsets
 from sinks.consumer import SinkLoop
 from sinks.framing import Message
+from sinks.metrics import SinkMetrics
 from sinks.resume import Resume
 from sinks.tables import Table
 from sinks.writer import Written
@@ -100,7 +102,7 @@ class _Running:
         self.topics, self.table = _Topics(), _Table()
         self.asked: list[set[TopicPartition]] = []
         settings = settings_for("http://127.0.0.1:1", "kyb", flush_rows=10, flush_seconds=0.2)
-        self.loop = SinkLoop(settings, self.topics, None, self.table)  # type: ignore[arg-type]
+        self.loop = SinkLoop(settings, self.topics, None, self.table, SinkMetrics())  # type: ignore[arg-type]
 
         async def resume_points(_settings: object, _client: object, wanted: Collection[TopicPartition]) -> dict[object, Resume]:
             self.asked.append(set(wanted))
@@ -200,7 +202,7 @@ async def test_an_end_that_was_asked_for_before_the_last_records_is_no_reason_to
     running: _Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records are read while the answer is on its way: it is below the position then, and the topic is as it was."""
-    monkeypatch.setattr(loop_module, "ENDS_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr(offsets, "ENDS_EVERY_SECONDS", 0.001)
     running.topics.end_under_way = lambda: running.topics.put(DELIVERIES, 0, 3)
     with structlog.testing.capture_logs() as logs:
         async with running([(DELIVERIES, 0)]):
@@ -215,7 +217,7 @@ async def test_a_topic_that_ends_before_what_was_read_is_compared_with_the_table
     running: _Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was made anew, and holds less than was read: what it holds is read from where the table says."""
-    monkeypatch.setattr(loop_module, "ENDS_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr(offsets, "ENDS_EVERY_SECONDS", 0.001)
     place = TopicPartition(DELIVERIES, 0)
     async with running([place]):
         running.topics.put(DELIVERIES, 0, 5)
@@ -233,7 +235,7 @@ async def test_a_side_task_that_dies_of_a_bug_ends_the_sink(running: _Running, m
         raise ValueError("Erika Mustermann")
 
     monkeypatch.setattr(running.topics, "commit", broken)
-    monkeypatch.setattr(loop_module, "COMMIT_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(offsets, "COMMIT_EVERY_SECONDS", 0.01)
     running.loop.on_partitions_assigned([TopicPartition(DELIVERIES, 0)])
     running.topics.put(DELIVERIES, 0, 1)
     with pytest.raises(RunError, match="its task 'commits' failed with an unexpected ValueError at tests") as caught:

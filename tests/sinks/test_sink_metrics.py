@@ -1,53 +1,22 @@
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import aiohttp
 import structlog
 
 from kybstream.settings import Settings
 from schemas import topics
 from sinks.liveness import Liveness
 from sinks.metrics import Standing
-from sinks.run import run_sink
 from tests.sinks.making import delivery, rows
 from tests.sinks.refusing_proxy import RefusingProxy
-from tests.sinks.running import DEADLINE, landed, produce, with_sink
+from tests.sinks.running import DEADLINE, landed, produce
 from tests.sinks.stuck_proxy import StuckProxy
+from tests.sinks.watching import answers, metrics_of, page, watched
 from tests.support.waiting import wait_until
 
 PLACE = ("kyb.deliveries.v1", 0)
-
-
-@asynccontextmanager
-async def _watched(settings: Settings, **sink: str | float) -> AsyncIterator[str]:
-    """A sink while the block runs; gives the URL of its health pages."""
-    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(run_sink(with_sink(settings, health_port=0, **sink), stop=stop, listening=port.set_result))
-    try:
-        yield f"http://127.0.0.1:{await asyncio.wait_for(port, DEADLINE)}"
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, DEADLINE)
-
-
-async def _page(url: str) -> tuple[int, str]:
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        return answer.status, await answer.text()
-
-
-async def _is(url: str, status: int) -> bool:
-    return (await _page(url))[0] == status
-
-
-async def _metrics(url: str, name: str) -> dict[str, float]:
-    """The samples of a metric by their labels' values, in the order of the labels' names."""
-    found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", (await _page(f"{url}/metrics"))[1], re.MULTILINE)
-    return {",".join(re.findall(r'="([^"]*)"', labels)): float(value) for labels, value in found}
 
 
 async def test_the_metrics_say_what_was_done(settings: Settings) -> None:
@@ -56,24 +25,24 @@ async def test_the_metrics_say_what_was_done(settings: Settings) -> None:
     place = f"0,{settings.topic(topics.DELIVERIES)}"
     async with RefusingProxy(settings.clickhouse.url, [(252, "TOO_MANY_PARTS")]).listening() as proxy:
         behind = settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update={"url": proxy.url})})
-        async with _watched(behind) as url:
-            await wait_until(lambda: _is(f"{url}/readyz", 200), DEADLINE, "it is ready")
+        async with watched(behind) as url:
+            await wait_until(lambda: answers(f"{url}/readyz", 200), DEADLINE, "it is ready")
             await landed(settings, "deliveries", 20)
             await landed(settings, "dead_letters", 1)
-            assert (await _metrics(url, "kyb_sink_rows_total")) == {"deliveries": 20, "dead_letters": 1}
-            assert (await _metrics(url, "kyb_sink_rejected_total")) == {"not_avro,deliveries": 1}
-            assert (await _metrics(url, "kyb_sink_retries_total")) == {"TOO_MANY_PARTS": 1}
-            assert (await _metrics(url, "kyb_sink_insert_seconds_count"))["deliveries"] >= 1
+            assert (await metrics_of(url, "kyb_sink_rows_total")) == {"deliveries": 20, "dead_letters": 1}
+            assert (await metrics_of(url, "kyb_sink_rejected_total")) == {"not_avro,deliveries": 1}
+            assert (await metrics_of(url, "kyb_sink_retries_total")) == {"TOO_MANY_PARTS": 1}
+            assert (await metrics_of(url, "kyb_sink_insert_seconds_count"))["deliveries"] >= 1
 
             async def caught_up() -> bool:
-                return (await _metrics(url, "kyb_sink_lag"))[place] == 0
+                return (await metrics_of(url, "kyb_sink_lag"))[place] == 0
 
             await wait_until(caught_up, DEADLINE, "there is no lag")
-            assert 0 <= (await _metrics(url, "kyb_sink_last_insert_age_seconds"))[""] < DEADLINE
-            assert (await _metrics(url, "kyb_sink_buffered_bytes"))[""] == 0
-            assert (await _metrics(url, "kyb_sink_paused"))[place] == 0
-            assert (await _metrics(url, "kyb_sink_stalled_seconds"))[""] == 0
-            assert await _page(f"{url}/healthz") == (200, "ok")
+            assert 0 <= (await metrics_of(url, "kyb_sink_last_insert_age_seconds"))[""] < DEADLINE
+            assert (await metrics_of(url, "kyb_sink_buffered_bytes"))[""] == 0
+            assert (await metrics_of(url, "kyb_sink_paused"))[place] == 0
+            assert (await metrics_of(url, "kyb_sink_stalled_seconds"))[""] == 0
+            assert await page(f"{url}/healthz") == (200, "ok")
 
 
 async def test_a_clickhouse_that_hangs_is_told_waited_for_and_needs_no_restart(settings: Settings) -> None:
@@ -84,27 +53,27 @@ async def test_a_clickhouse_that_hangs_is_told_waited_for_and_needs_no_restart(s
         assert isinstance(proxy, StuckProxy)
         behind = settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update={"url": proxy.url})})
         with structlog.testing.capture_logs() as logs:
-            async with _watched(behind, flush_rows=10, stalled_after_seconds=0.5) as url:
+            async with watched(behind, flush_rows=10, stalled_after_seconds=0.5) as url:
                 told = re.compile(rf"topic {topic} partition 0: 290 records wait and nothing landed for \d+ s")
 
                 async def is_told() -> bool:
-                    status, page = await _page(f"{url}/healthz")
-                    return status == 503 and told.fullmatch(json.loads(page)["reason"]) is not None  # not: starting
+                    status, text = await page(f"{url}/healthz")
+                    return status == 503 and told.fullmatch(json.loads(text)["reason"]) is not None  # not: starting
 
                 await wait_until(is_told, DEADLINE, "it is told")
-                assert (await _metrics(url, "kyb_sink_lag"))[f"0,{topic}"] == 290
-                assert (await _metrics(url, "kyb_sink_paused"))[f"0,{topic}"] == 1
-                assert (await _metrics(url, "kyb_sink_stalled_seconds"))[""] > 0.5
-                assert (await _metrics(url, "kyb_sink_buffered_bytes"))[""] > 0
+                assert (await metrics_of(url, "kyb_sink_lag"))[f"0,{topic}"] == 290
+                assert (await metrics_of(url, "kyb_sink_paused"))[f"0,{topic}"] == 1
+                assert (await metrics_of(url, "kyb_sink_stalled_seconds"))[""] > 0.5
+                assert (await metrics_of(url, "kyb_sink_buffered_bytes"))[""] > 0
                 await produce(settings, [delivery(number) for number in range(300, 350)])
 
                 async def lag_seen() -> bool:
-                    return (await _metrics(url, "kyb_sink_lag"))[f"0,{topic}"] == 340
+                    return (await metrics_of(url, "kyb_sink_lag"))[f"0,{topic}"] == 340
 
                 await wait_until(lag_seen, DEADLINE, "the lag grows though nothing is read")
                 proxy.let_go()
                 await landed(settings, "deliveries", 350)
-                await wait_until(lambda: _is(f"{url}/healthz", 200), DEADLINE, "it is well again")
+                await wait_until(lambda: answers(f"{url}/healthz", 200), DEADLINE, "it is well again")
     assert [entry["event"] for entry in logs if entry["event"] in {"stalled", "stall_ended", "giving_up"}][:1] == ["stalled"]
     assert not [entry for entry in logs if entry["event"] == "giving_up"]
     (row,) = await rows(settings.clickhouse, "SELECT count() AS n, uniqExact(_offset) AS places FROM deliveries", final=False)
