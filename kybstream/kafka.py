@@ -6,12 +6,12 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
 from kybstream.errors import RunError, UnavailableError
@@ -135,11 +135,26 @@ async def ensure_topics(
         existing = set(await admin.list_topics())
         missing = sorted(set(topics) - existing)
         await _check_partitions(admin, set(topics) & existing, wanted)
-        for name in missing:
-            topic = NewTopic(name, wanted, kafka.replication_factor, topic_configs=dict(topics[name]))
-            with suppress(TopicAlreadyExistsError):  # another migrate was quicker
-                await admin.create_topics([topic])
-        return missing
+        return [name for name in missing if await create_topic(admin, kafka, name, topics[name], partitions=wanted)]
+
+
+async def create_topic(
+    admin: AIOKafkaAdminClient, kafka: KafkaSettings, name: str, config: Mapping[str, str], *, partitions: int | None = None
+) -> bool:
+    """Makes a topic; False when it is there, because another process was quicker.
+
+    Raises:
+        RunError: Kafka refuses.
+        KafkaError: It does not answer.
+    """
+    topic = NewTopic(name, partitions or kafka.partitions, kafka.replication_factor, topic_configs=dict(config))
+    for _name, code, message in (await admin.create_topics([topic])).topic_errors:
+        if code == TopicAlreadyExistsError.errno:
+            return False
+        if code:
+            error = for_code(code).__name__
+            raise RunError(f"Kafka refuses to make topic {name} ({error}{f': {message}' if message else ''})")
+    return True
 
 
 async def require_topics(kafka: KafkaSettings, names: Iterable[str]) -> None:

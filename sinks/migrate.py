@@ -114,6 +114,19 @@ async def migrate(clickhouse: ClickHouseSettings) -> list[str]:
         return done
 
 
+async def pending(clickhouse: ClickHouseSettings) -> list[str]:
+    """What `migrate` would apply or change, and name. Views do not count.
+
+    Raises:
+        UnavailableError: ClickHouse does not answer.
+        RefusedError: It refuses to say.
+    """
+    async with connected(clickhouse) as client:
+        missing = await missing_migrations(clickhouse, client)
+        retention = await retain(clickhouse, client, only_tell=True)
+    return missing + [f"retention of {table}" for table in retention]
+
+
 async def missing_migrations(clickhouse: ClickHouseSettings, client: Client) -> list[str]:
     """The migrations that the database lacks; all of them when there is no database.
 

@@ -42,11 +42,11 @@ def retention_statements(wanted: Mapping[str, int | None], engines: Mapping[str,
     return statements
 
 
-async def retain(clickhouse: ClickHouseSettings, client: Client) -> list[str]:
-    """Gives the tables the retention of the settings.
+async def retain(clickhouse: ClickHouseSettings, client: Client, *, only_tell: bool = False) -> list[str]:
+    """Gives the tables the retention of the settings; with `only_tell` it changes nothing.
 
     Returns:
-        The tables that were changed.
+        The tables that were changed, or would be.
 
     Raises:
         UnavailableError: ClickHouse does not answer.
@@ -60,7 +60,7 @@ async def retain(clickhouse: ClickHouseSettings, client: Client) -> list[str]:
         engines = {str(name): str(engine) for name, engine in result.result_rows}
         statements = retention_statements(clickhouse.retention_days.model_dump(), engines)
         place = Place.of(clickhouse)
-        for statement in statements:
+        for statement in () if only_tell else statements:
             await client.command(place.statement(statement))
     sources = {each.name: each.source for each in DERIVED}
     changed = [statement.split()[2].rpartition(".")[2] for statement in statements]

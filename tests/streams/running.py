@@ -93,14 +93,7 @@ async def lab(bootstrap: str, prefix: str, folder: Path, **worker: object) -> As
     topics = {settings.topic(topic.suffix): {**topic.config(settings.kafka), **kept} for topic in ALL_TOPICS}
     await ensure_topics(settings.kafka, topics | changelog_topics(settings))
 
-    async def there() -> bool:
-        try:
-            await require_topics(settings.kafka, topics)
-        except RunError:  # a broker that has just made a topic may not list it yet
-            return False
-        return True
-
-    await wait_until(there, 10, "the topics are there")
+    await topics_are_there(settings, topics)
     options = client_options(settings.kafka)
     async with AIOKafkaProducer(**options, acks="all") as producer:
         admin = AIOKafkaAdminClient(**options)
@@ -109,6 +102,19 @@ async def lab(bootstrap: str, prefix: str, folder: Path, **worker: object) -> As
             yield Lab(settings, producer, admin)
         finally:
             await admin.close()
+
+
+async def topics_are_there(settings: Settings, topics: Iterable[str]) -> None:
+    """Waits until the broker lists topics that it has just made."""
+
+    async def there() -> bool:
+        try:
+            await require_topics(settings.kafka, topics)
+        except RunError:
+            return False
+        return True
+
+    await wait_until(there, 10, "the topics are there")
 
 
 def write_config(settings: Settings, folder: Path) -> Path:

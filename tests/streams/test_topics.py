@@ -20,7 +20,7 @@ from schemas.codec import encode
 from schemas.records import DeadLetter, WebhookDelivery
 from schemas.topics import DEAD_LETTERS, RAW
 from streams.worker import every_topic, new_app
-from tests.streams.running import TENANT, running_worker
+from tests.streams.running import TENANT, running_worker, topics_are_there
 from tests.support.topic_configs import topic_configs, topics_of
 
 
@@ -42,6 +42,7 @@ async def test_every_topic_of_a_running_stack_has_the_settings(
     """Changelogs, too: without `min.insync.replicas` of two, one broker's disk would be all that remembers a case."""
     settings = settings_for(apache_kafka.bootstrap_servers, topic_prefix, tmp_path, min_insync_replicas=2)
     await ensure_topics(settings.kafka, every_topic(settings))
+    await topics_are_there(settings, every_topic(settings))
     async with running_worker(settings):
         names = await topics_of(settings.kafka, topic_prefix)
     assert names == sorted(every_topic(settings))
