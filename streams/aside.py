@@ -64,3 +64,8 @@ class Aside:
 def is_aside(key: bytes) -> bool:
     """Whether a table's key is of an entry beside another."""
     return key >= FIRST_KEY
+
+
+def owner_of(key: bytes) -> bytes:
+    """The Kafka key whose state the entry belongs to: the table's key, without what an entry beside it has around it."""
+    return key[len(FIRST_KEY) : -_DIGEST_BYTES] if is_aside(key) else key

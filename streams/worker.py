@@ -26,7 +26,9 @@ from streams.batching import BatchApp, BatchTable, Observer, Process, changelog_
 from streams.batching.sizes import Fits
 from streams.dead_letter_limit import Limited
 from streams.expiring import FORGOTTEN, CaseDue, CaseRemains, IntakeDue, IntakeRemains, told_again_within
+from streams.forwarding import Forwarding
 from streams.metrics import WorkerMetrics
+from streams.misplaced import require_state_in_place
 from streams.monitoring import monitored
 from streams.policy import policies
 from streams.processing import CasesProcess, IntakeProcess, TopicNames
@@ -88,12 +90,14 @@ def build_app(settings: Settings, observer: Observer | None = None, clock: Clock
     intakes = app.batch_table(INTAKE_TABLE, IntakeDue(rules))
     intake = limited(INTAKE_TABLE, IntakeProcess(rules, names, body_decryptor(settings.encryption), **sizes(INTAKE_TABLE)))
     intake = Sweeping(intake, _expired(intakes), IntakeRemains(rules), clock)
+    intake = Forwarding(intake, settings.kafka.partitions)
     # Two topics: their order among each other may differ after a kill, so what was told must follow from what is remembered.
     app.batch_agent(deliveries_and_links, intakes, intake, retells=True)
     kept = told_again_within(settings.kafka)
     cases = app.batch_table(CASES_TABLE, CaseDue(kept))
     fold = limited(CASES_TABLE, CasesProcess(rules, names, **sizes(CASES_TABLE)))
     fold = Sweeping(fold, _expired(cases), CaseRemains(kept), clock)
+    fold = Forwarding(fold, settings.kafka.partitions)
     app.batch_agent(app.batch_topic(names.case_events), cases, fold)
     return app, cases
 
@@ -137,13 +141,14 @@ async def run_worker(
         UnavailableError: Kafka cannot be reached.
         DeadLetterLimitError: Too many records cannot be processed.
         StalledError: Nothing went on for too long.
-        RunError: A topic is missing (`kyb-stream migrate` makes them), the port of the health pages is in use, or the worker
-            crashed.
+        RunError: A topic is missing (`kyb-stream migrate` makes them), partitions were added but no state was moved, the port
+            of the health pages is in use, or the worker crashed.
     """
     if not settings.tenants:
         raise ConfigurationError("no [[tenants]] are configured", hint="kyb-stream.example.toml shows one.")
     topics = every_topic(settings)
     await require_topics(settings.kafka, topics)
+    await require_state_in_place(settings.kafka, changelog_topics(settings))
     metrics = WorkerMetrics()
     app, cases = build_app(settings, metrics, clock)
     async with telling_kafka_outages(settings.kafka, topics), monitored(app, metrics, settings.worker, leave):

@@ -16,6 +16,7 @@ from tests.docs.terminal import Reader, keeps_running
 
 NOT_RUN = {
     "docs/how-to/docker-compose.md": "needs Docker; tests/deploy/test_compose_processes.py runs the same as plain processes",
+    "docs/how-to/grow-partitions.md": "stops a stack; tests/cli/test_repartition.py runs it on a real Kafka",
     "docs/design.md": "decisions, no instructions",
     "docs/performance.md": "its benchmarks take minutes and are run by hand",
 }
