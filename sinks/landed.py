@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -147,6 +147,29 @@ async def landed_by_verdict(clickhouse: ClickHouseSettings) -> dict[str, int]:
     """
     answer = await query(clickhouse, "SELECT verdict, count() FROM deliveries GROUP BY verdict ORDER BY verdict")
     return {str(verdict): int(str(rows)) for verdict, rows in answer.rows}
+
+
+async def landed_offsets(clickhouse: ClickHouseSettings, topics: Mapping[str, str]) -> dict[tuple[str, int], int]:
+    """The offset of the row that landed last, by topic and partition; those without rows are left out.
+
+    Args:
+        clickhouse: Where.
+        topics: The table that each topic lands in, by the topic's full name.
+
+    Raises:
+        UnavailableError: ClickHouse does not answer.
+        RefusedError: A table is missing.
+    """
+    landed: dict[tuple[str, int], int] = {}
+    for topic, table in topics.items():
+        answer = await query(
+            clickhouse,
+            f"SELECT _partition, argMax(_offset, (_inserted_at, _offset)) FROM {table} "  # noqa: S608 (names of ours)
+            f"WHERE _topic = {quoted(topic)} GROUP BY _partition",
+            final=False,
+        )
+        landed |= {(topic, int(str(partition))): int(str(offset)) for partition, offset in answer.rows}
+    return landed
 
 
 def _time(moment: datetime) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kybstream.operations.collecting import collect_ids
 from kybstream.operations.delivery_ids import TopicScan, scan_ids
+from kybstream.operations.expired_offsets import ExpiredRange, expired_ranges
 from kybstream.settings import Settings
 from schemas.records import Delivery, WebhookDelivery
 from schemas.topics import DELIVERIES, RAW
@@ -26,7 +27,7 @@ _RETRY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Account:
-    """What an accounting found. Balanced when the four lists are empty.
+    """What an accounting found. Balanced when the five lists are empty.
 
     Attributes:
         raw: Distinct deliveries in the raw topic.
@@ -37,6 +38,7 @@ class Account:
         missing: In the raw topic, not in ClickHouse.
         doubled: In ClickHouse more than once.
         unknown: In ClickHouse, not in the raw topic although it reaches back far enough.
+        expired: What expired before the worker or the sink read it.
         unnamed: By finding, how many more there are than its list names.
         undecodable: Records of the raw topic that are no deliveries; they are in the dead letters.
     """
@@ -49,13 +51,14 @@ class Account:
     missing: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    expired: list[ExpiredRange] = field(default_factory=list)
     unnamed: Mapping[str, int] = field(default_factory=dict)
     undecodable: int = 0
 
     @property
     def balanced(self) -> bool:
         """Whether every delivery is accounted for, once."""
-        return not (self.unjudged or self.missing or self.doubled or self.unknown)
+        return not (self.unjudged or self.missing or self.doubled or self.unknown or self.expired)
 
     def findings(self) -> list[str]:
         """What is wrong, a sentence each, with the first twenty ids."""
@@ -65,7 +68,7 @@ class Account:
             ("doubled", self.doubled, "more than once in ClickHouse"),
             ("unknown", self.unknown, "in ClickHouse, but not in the raw topic"),
         ]
-        return [
+        return [each.described() for each in self.expired] + [
             f"{len(ids) + self.unnamed.get(name, 0)} {what}: {', '.join(ids[:_SHOWN])}{' …' if len(ids) > _SHOWN else ''}"
             for name, ids, what in wrong
             if ids
@@ -137,6 +140,7 @@ async def reconcile(settings: Settings, *, wait_seconds: float = 10.0) -> Accoun
         missing=sorted(found.missing),
         doubled=sorted(found.doubled),
         unknown=sorted(found.unknown),
+        expired=await expired_ranges(settings),
         unnamed=dict(found.unnamed),
         undecodable=scan.undecodable,
     )

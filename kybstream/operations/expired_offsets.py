@@ -1,0 +1,86 @@
+"""Records that expired before the worker or the sink read them, by offsets: what each has read, and where each topic begins."""
+
+from __future__ import annotations
+
+import msgspec
+from aiokafka.errors import KafkaError
+
+from kybstream.kafka import administering, unreachable
+from kybstream.operations.topic_admin import committed_offsets
+from kybstream.settings import Settings
+from kybstream.unread import ExpiredUnread, Place, look_at_topics
+from schemas.topics import ALL_TOPICS, CASE_EVENTS, LINKS, RAW
+from sinks.landed import landed_offsets
+from sinks.tables import TABLES
+
+READ_BY_THE_WORKER = (RAW, LINKS, CASE_EVENTS)
+
+
+class ExpiredRange(msgspec.Struct, frozen=True):
+    """Offsets of a partition that are gone, and that a reader had not read.
+
+    Attributes:
+        reader: `worker` or `sink`.
+        topic: The topic's full name.
+        partition: The partition's number.
+        first: The first offset.
+        last: The last offset.
+    """
+
+    reader: str
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+    def described(self) -> str:
+        """The finding, as a line."""
+        return (
+            f"{self.last - self.first + 1} expired before the {self.reader} read them: topic {self.topic} partition "
+            f"{self.partition} offsets {self.first} to {self.last}"
+        )
+
+
+async def expired_ranges(settings: Settings) -> list[ExpiredRange]:
+    """What has expired unread and was not passed over since, of every topic that worker or sink read and that is not compacted.
+
+    Raises:
+        UnavailableError: Kafka or ClickHouse cannot be reached.
+        RunError: A topic or table is missing.
+    """
+    compacted = {topic.suffix for topic in ALL_TOPICS if topic.retention is None}
+    lands_in = {settings.topic(table.topic): table.name for table in TABLES if table.topic not in compacted}
+    read = {"worker": [settings.topic(suffix) for suffix in READ_BY_THE_WORKER if suffix not in compacted], "sink": lands_in}
+    groups = {"worker": settings.worker.group, "sink": settings.sink.group}
+    async with administering(settings.kafka) as admin:
+        described = {each["topic"]: len(each["partitions"]) for each in await admin.describe_topics()}
+        committed = {reader: await committed_offsets(admin, group) for reader, group in groups.items()}
+    # A topic that is missing is told by whoever needs it.
+    places = {
+        reader: [(topic, number) for topic in topics for number in range(described.get(topic, 0))]
+        for reader, topics in read.items()
+    }
+    landed = await landed_offsets(settings.clickhouse, lands_in)
+    next_offsets: dict[str, dict[Place, int | None]] = {
+        "worker": {place: committed["worker"].get(place) for place in places["worker"]},
+        "sink": {place: _later(committed["sink"].get(place), landed.get(place)) for place in places["sink"]},
+    }
+    # A table that forgets rows may have forgotten all of a partition: that tells nothing of what was read.
+    forgetful = {settings.topic(each.topic) for each in TABLES if getattr(settings.clickhouse.retention_days, each.name)}
+    found: list[ExpiredRange] = []
+    for reader, offsets in next_offsets.items():
+        known = {place: offset for place, offset in offsets.items() if offset is not None or place[0] not in forgetful}
+        try:
+            states = await look_at_topics(settings.kafka, known)
+        except (KafkaError, OSError) as error:
+            raise unreachable(settings.kafka, error) from None
+        for place, state in sorted(states.items()):
+            gone = ExpiredUnread().find(place, known[place], state.beginning)
+            if gone is not None:
+                found.append(ExpiredRange(reader, gone.topic, gone.partition, gone.first, gone.last))
+    return found
+
+
+def _later(committed: int | None, landed: int | None) -> int | None:
+    """Where the sink goes on: behind its newest row, or behind records that made none."""
+    return max((each for each in (committed, None if landed is None else landed + 1) if each is not None), default=None)
