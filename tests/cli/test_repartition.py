@@ -78,11 +78,12 @@ class Grown:
         """As an ingress with so many partitions does."""
         _, settings = self.with_partitions(partitions)
         async with AIOKafkaProducer(**client_options(settings.kafka), acks="all") as producer:
-            for delivery in deliveries:
-                record = self.door.record(delivery)
+            under_way = []
+            for record in map(self.door.record, deliveries):
                 assert record.key is not None
                 place = partition_of(record.key, partitions)
-                await producer.send_and_wait(settings.topic(RAW), record.value, key=record.key, partition=place)
+                under_way.append(await producer.send(settings.topic(RAW), record.value, key=record.key, partition=place))
+            await asyncio.gather(*under_way)
         self.sent += deliveries
 
     async def verdicts(self) -> dict[str, tuple[str, str]]:
@@ -110,6 +111,7 @@ class Grown:
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(300)  # two starts of a worker, two of a sink and three commands
 async def test_partitions_grow_without_a_loss_a_repeat_or_a_case_that_begins_anew(
     apache_kafka: KafkaNode, clickhouse_server: str, topic_prefix: str, tmp_path: Path
 ) -> None:
