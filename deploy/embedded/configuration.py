@@ -48,7 +48,7 @@ def keep_out_of_git(folder: Path) -> None:
     A folder that is there already is somebody's own, and stays as it is.
     """
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(mode=0o700, parents=True)
     except FileExistsError:
         return
     (folder / ".gitignore").write_text("*\n", encoding="utf-8")

@@ -164,6 +164,7 @@ async def test_dev_writes_a_configuration_of_its_own_and_stops_when_a_child_dies
     path = tmp_path / "data" / "kyb-stream.toml"
     assert greeting.startswith("wrote data/kyb-stream.toml\n")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert (path.parent / ".gitignore").read_text() == "*\n"
     settings = load_settings(path, {})
     assert (settings.ingress.port, settings.clickhouse.url) == (8080, "http://127.0.0.1:8123")
