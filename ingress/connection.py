@@ -21,6 +21,7 @@ from ingress.metrics import IngressMetrics
 from ingress.topic_facts import TopicFacts
 from kybstream.errors import UnavailableError
 from kybstream.kafka import durable_producer
+from kybstream.kafka_outages import telling_kafka_outages
 from kybstream.partitions import partition_of
 from kybstream.settings import KafkaSettings
 
@@ -181,7 +182,7 @@ class KafkaConnection:
     def _give_up(self, producer: AIOKafkaProducer, reason: str) -> None:
         if producer is self._producer and not self._lost.is_set():
             self._metrics.producers_replaced.inc()
-            _log.warning("kafka_producer_replaced", reason=reason)
+            _log.warning("kafka_producer_replaced", reason=reason, outage="kafka")
             self._lost.set()
             self._silent_since = None
             # From here on records wait for the next producer.
@@ -193,6 +194,10 @@ class KafkaConnection:
 
     async def _keep_connected(self) -> None:
         """Connects, waits until the connection is lost, and so on; ends only by being cancelled."""
+        async with telling_kafka_outages(self._kafka, self._topics):
+            await self._connect_whenever_lost()
+
+    async def _connect_whenever_lost(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             producer = durable_producer(self._kafka, max_batch_size=MAX_BATCH_BYTES)
@@ -206,7 +211,7 @@ class KafkaConnection:
                     continue
             else:
                 if self._reason != reason:
-                    _log.warning("kafka_unavailable", reason=reason)
+                    _log.warning("kafka_unavailable", reason=reason, outage="kafka")
                 self._set_reason(reason)
                 self._settled.set()
                 self._lanes.refuse(reason)
