@@ -2,7 +2,7 @@
 
 The limit is what no worker can do without: reading the raw record and writing one record of the same size. One thread, no
 Kafka, no state on disk. `make bench-core` runs it; it prints records a second, microseconds a record, and the ratio to the
-limit.
+limit. Beside it stands the worst body of 1 MiB that is known, from the raw record to the snapshot of its case.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from bench.tables import DictTable
+from bench.worst_body import worst_body
 from kybstream.encryption import BodyDecryptor, BodyEncryptor
 from kybstream.privacy import Pseudonymiser
 from schemas.cloudevents import cloud_event_headers
@@ -106,6 +107,8 @@ def main() -> None:
     for name, process, given in ((f"intake ({RAW})", intake, records), (f"cases ({CASE_EVENTS})", cases, events)):
         cost = best_of(RUNS, lambda process=process, given=given: through(process, given)) / len(given)  # type: ignore[misc]
         print(f"{name:34} {1 / cost:9.0f}/s {cost * 1e6:7.1f} us   {base / cost:5.1%} of the limit")
+    seconds, shape = worst_body()
+    print(f"{'worst body of 1 MiB':34} {seconds * 1e3:9.1f} ms: {shape}")
 
 
 if __name__ == "__main__":

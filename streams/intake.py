@@ -95,7 +95,7 @@ def intake(
             occurrence.flood = bool(movable) and len(state.parked) >= PARKED_KEPT
             state.parked += [] if occurrence.flood else movable
     state.note(fingerprint, occurrence, now)
-    if len(state.seen) > SEEN_KEPT:
+    if state.seen_events > SEEN_KEPT:
         put_aside(state, fingerprint, aside)
 
     if is_new:

@@ -14,7 +14,7 @@ REPLAY_MARGIN = timedelta(days=7)
 """How far back, by receipt, a delivery may be processed again after a crash and still be judged as it was."""
 
 SEEN_KEPT = 64
-"""Fingerprints in the state of one key; a case has some twenty, unless a provider has gone mad."""
+"""Events in the state of one key by fingerprint; a case has some twenty, unless a provider has gone mad."""
 PARKED_KEPT = 32
 """Callbacks of one subject that links can move; what comes after them stays where it is placed first."""
 MOVES_KEPT = 128
@@ -137,6 +137,11 @@ class IntakeState(msgspec.Struct):
             parked=[parked for parked in self.parked if parked.moves or parked.case_id or parked.at >= oldest_parked],
             aside_until=self.aside_until if self.aside_until >= now else 0,
         )
+
+    @property
+    def seen_events(self) -> int:
+        """How many events its fingerprints stand for: the same alert every quarter of an hour is hundreds in a week."""
+        return sum(map(len, self.seen.values()))
 
     @property
     def may_move(self) -> bool:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kybstream.settings import ClickHouseSettings
+from schemas.providers.body import Json
+from schemas.providers.kyb import read_kyb
 from schemas.records import Service
 from tests.sinks.making import at, case, land, rows
 
@@ -153,3 +155,25 @@ async def test_straight_through_rate_by_hand(clickhouse: ClickHouseSettings) -> 
         ("2026-03-10", "acme", "(all)", 6, 2, 1, 1, 1, 2, 2 / 6),
         ("2026-03-10", "acme", "aml", 1, 1, 0, 0, 0, 0, 1),
     ]
+
+
+async def test_a_service_named_as_the_totals_counts_once(clickhouse: ClickHouseSettings) -> None:
+    """What a body calls `(all)` has a row of its own in every view that has totals, and the totals count its case once."""
+    services = tuple(Service(name=name, initiated_at=at(), resolved_at=at(hours=1)) for name in named_in(["(all)", "kyc"]))
+    closed = {"outcome": "completed", "kyb_status": "resolved", "closed_at": at(hours=1), "kyb_resolved_at": at(hours=1)}
+    await land(clickhouse, [case("c", services=services, kyb_initiated_at=at(), **closed)])
+    for view, count, only in (
+        ("case_latency", "max(cases)", "part IN ('case', 'service')"),
+        ("case_latency_survival", "max(at_risk)", "part IN ('case', 'service')"),
+        ("funnel_by_service", "sum(cases)", "1"),
+        ("sla_status", "sum(cases)", "target_hours = 72"),
+        ("straight_through_rate", "sum(closed)", "1"),
+    ):
+        sql = f"SELECT service, {count} AS counted FROM {view} WHERE {only} GROUP BY service ORDER BY service"  # noqa: S608
+        found = {row["service"]: row["counted"] for row in await rows(clickhouse, sql, final=False)}
+        assert found == {"(all)": 1, "((all))": 1, "kyc": 1}, view
+
+
+def named_in(services: list[str]) -> tuple[str, ...]:
+    """The services of a body, as a case has them."""
+    return read_kyb({"services": list[Json](services)}, at()).services
