@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
+import uuid
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -45,6 +47,9 @@ SERVICES = ("questionnaire", "company_register", "documents")
 PARTITIONS = 8
 
 _ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+_IDS = 100_000
+"""Ids to draw from: drawing each anew took longer than all that is measured."""
 
 Entries = dict[str, dict[bytes, bytes]]
 """Keys and values by table."""
@@ -103,25 +108,29 @@ def _delivery(kind: str, entity: str, body: dict[str, object]) -> WebhookDeliver
 
 
 class Cases:
-    """As many cases as one likes: the entries of the typical one, with ids of their own."""
+    """As many cases as one likes: the entries of the typical one, with ids and names of their own."""
 
     def __init__(self, entries: Entries, tables: Collection[str] = TABLES) -> None:
-        self._names = {SERVICE_ID.encode()} | {
-            key.partition(b"/")[2] for key in entries[INTAKE_TABLE] if key.partition(b"/")[2] != SERVICE_ID.encode()
-        }
-        self._rows = [(table, key, _ID.split(value)) for table in tables for key, value in entries[table].items()]
+        names = {SERVICE_ID.encode()} | {key.partition(b"/")[2] for key in entries[INTAKE_TABLE]}
+        self._names = sorted(names)
+        self._drawn = re.compile(b"|".join([_ID.pattern, *map(re.escape, self._names)]))
+        self._ids = [str(uuid.uuid4()).encode() for _ in range(_IDS)]
+        self._rows = [
+            (table, *self._template(key), *self._template(value)) for table in tables for key, value in entries[table].items()
+        ]
+
+    def _template(self, text: bytes) -> tuple[bytes, list[bytes]]:
+        """A text with a place for whatever is drawn anew, and what that was."""
+        parts = [part.replace(b"%", b"%%") for part in self._drawn.split(text)]
+        return b"%b".join(parts), self._drawn.findall(text)
 
     def rows(self) -> Iterator[tuple[str, bytes, bytes]]:
         """Table, key and value of each entry of one more case."""
         names = {name: os.urandom(len(name)).hex().encode()[: len(name)] for name in self._names}
-        for table, key, parts in self._rows:
-            value = parts[0]
-            for part in parts[1:]:
-                drawn = os.urandom(16).hex()
-                value += f"{drawn[:8]}-{drawn[8:12]}-{drawn[12:16]}-{drawn[16:20]}-{drawn[20:]}".encode() + part
-            for name, fresh in names.items():
-                key, value = key.replace(name, fresh), value.replace(name, fresh)  # noqa: PLW2901 - the same row, renamed
-            yield table, key, value
+        for table, key, in_key, value, in_value in self._rows:
+            ids = random.choices(self._ids, k=len(in_value))  # noqa: S311 (not a secret)
+            drawn = tuple(names.get(was, an_id) for was, an_id in zip(in_value, ids, strict=True))
+            yield table, key % tuple(names[was] for was in in_key), value % drawn
 
 
 async def there(settings: Settings, topics: Collection[str]) -> None:
