@@ -10,9 +10,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from kybstream.unread import Expired
 from streams.aside import FLOODED
 from streams.batching import BatchApp, BatchResult, StateUnavailableError, Step
 from streams.liveness import Liveness
+from streams.retention import RetentionLooks
 from streams.sweeping import EXPIRED
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -71,9 +73,19 @@ class WorkerMetrics:
             registry=self.registry,
         )
 
+        # Page somebody about any: these deliveries, links or events are gone, and the log has their offsets. Before that,
+        # `unread_expires_seconds` falls.
+        self.expired_unread = Counter(
+            "kyb_worker_records_expired_unread",
+            "Records that their topic forgot before they were read.",
+            ["topic", "partition"],
+            registry=self.registry,
+        )
+        self.retention = RetentionLooks()
+
     def watch(self, app: BatchApp, liveness: Liveness) -> None:
         """Shows at each reading how the app does."""
-        self.registry.register(_AppCollector(app, liveness))
+        self.registry.register(_AppCollector(app, liveness, self.retention))
 
     def render(self) -> bytes:
         """All of them in Prometheus' text format."""
@@ -96,6 +108,10 @@ class WorkerMetrics:
         self.expired.labels(agent).inc(result.counts.get(EXPIRED, 0))
         self.flooded.labels(agent).inc(result.counts.get(FLOODED, 0))
 
+    def records_expired(self, expired: Expired) -> None:
+        """Records expired before they were read."""
+        self.expired_unread.labels(expired.topic, str(expired.partition)).inc(expired.records)
+
     def batch_retried(self, agent: str) -> None:
         """A batch is tried again."""
         self.batches_retried.labels(agent).inc()
@@ -104,8 +120,9 @@ class WorkerMetrics:
 class _AppCollector(Collector):
     """What is looked up when it is asked for, because partitions come and go."""
 
-    def __init__(self, app: BatchApp, liveness: Liveness) -> None:
+    def __init__(self, app: BatchApp, liveness: Liveness, retention: RetentionLooks) -> None:
         self._app = app
+        self._retention = retention
         self._liveness = liveness
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
@@ -124,6 +141,8 @@ class _AppCollector(Collector):
             if progress.lag is not None:
                 families["lag"].add_metric([topic, str(number)], progress.lag)
             families["commit_age"].add_metric([topic, str(number)], progress.commit_age_seconds)
+        for (topic, number), seconds in sorted(self._retention.left(self._app.unread()).items()):
+            families["unread_expires"].add_metric([topic, str(number)], seconds)
         with suppress(StateUnavailableError):  # which is counted where it matters
             for table in self._app.tables.values():
                 for number, size in sorted(table.sizes().items()):
@@ -149,6 +168,10 @@ class _AppCollector(Collector):
             "lag": gauge("kyb_worker_lag", "Records that are not committed.", labels=by_partition),
             # Grows while nothing comes. Worry when it is above a minute and there is a lag.
             "commit_age": gauge("kyb_worker_commit_age_seconds", "Age of the last commit.", labels=by_partition),
+            # There while records wait, of topics that forget. Worry when it is below a day: then the oldest of them is lost.
+            "unread_expires": gauge(
+                "kyb_worker_unread_expires_seconds", "Until the oldest unread record may expire.", labels=by_partition
+            ),
             # Estimates of RocksDB. Worry when they outgrow the disk: a state lives as long as its window.
             "entries": gauge("kyb_worker_state_entries", "Keys in the local state, about.", labels=by_state),
             "bytes": gauge("kyb_worker_state_bytes", "Bytes of the local state, about; 0 in memory.", labels=by_state),

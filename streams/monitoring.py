@@ -60,7 +60,9 @@ async def monitored(
             await asyncio.sleep(look_seconds)
 
     def unready() -> str | None:
-        phase = app.phase()
+        phase, missing = app.phase(), app.missing_topics()
+        if missing:
+            return f"topic {min(missing)} does not exist"
         return None if phase == "running" else phase
 
     def stalled() -> str | None:

@@ -20,6 +20,7 @@ from kybstream.errors import ConfigurationError, RunError
 from kybstream.kafka import client_options, require_topics
 from kybstream.kafka_outages import telling_kafka_outages
 from kybstream.settings import KafkaSettings, Settings
+from kybstream.unread import tell_expired
 from schemas.topic_config import topic_config
 from schemas.topics import ALL_TOPICS
 from streams.batching import BatchApp, BatchTable, Observer, Process, changelog_topic, run
@@ -69,6 +70,7 @@ def new_app(settings: Settings, observer: Observer | None = None) -> BatchApp:
         changelog_config=topic_config(settings.kafka, retention_hours=None),
         settings=_security(settings.kafka),
         observer=observer,
+        tell_expired=lambda expired: tell_expired(expired, settings.kafka, "worker"),
     )
 
 
@@ -155,12 +157,16 @@ async def run_worker(
         case_events = TopicNames(settings.kafka.topic_prefix).case_events
         expiring = let_cases_expire(app, cases, case_events, clock, every=settings.worker.timer_seconds, ready=ready)
         timer = asyncio.create_task(expiring)
-        timer.add_done_callback(lambda done: _crash_with(app, done))
+        looks = asyncio.create_task(metrics.retention.run(settings.kafka, app.unread))
+        beside = (timer, looks)
+        for task in beside:
+            task.add_done_callback(lambda done: _crash_with(app, done))
         try:
             await run(app, stop)
         finally:
-            timer.cancel()
-            await asyncio.gather(timer, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
 
 def _crash_with(app: BatchApp, timer: asyncio.Task[None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from kybstream.unread import Expired
 from streams.batching.agent import BatchAgent
 from streams.batching.consumer import BatchConsumer
 from streams.batching.due import DueAt, never
@@ -28,8 +29,14 @@ log = structlog.get_logger(__name__)
 Phase = Literal["starting", "rebalancing", "recovering", "running", "stopping"]
 """What an app does; batches are processed while it is `running` only."""
 
+_METADATA_MS = 5_000
+
 _QUEUED_CHUNKS = 64
 """Chunks between consumer and agent. Agents take them at once."""
+
+
+def ignore(_expired: Expired) -> None:
+    """Do nothing."""
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc] # Faust publishes no types
@@ -74,6 +81,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         changelog_config: Their Kafka configuration then, beside being compacted.
         settings: Further settings of Faust, as `broker_credentials`.
         observer: Is told what happens to batches.
+        tell_expired: Is told of records that expired before they were read; an error that it raises ends the app.
     """
 
     def __init__(
@@ -96,12 +104,14 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         changelog_config: Mapping[str, str] | None = None,
         settings: Mapping[str, object] | None = None,
         observer: Observer | None = None,
+        tell_expired: Callable[[Expired], None] = ignore,
     ) -> None:
         self.source_topics: set[str] = set()
         self.batched_topics: set[str] = set()
         self.output_topics: set[str] = set()
         self.sizes = TopicSizes()
         self.computing = asyncio.Lock()
+        self.tell_expired = tell_expired
         self.inflight_records = inflight_records
         self.batch_records = batch_records
         self.observer: Observer = observer or Unobserved()
@@ -126,6 +136,8 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
             consumer_auto_offset_reset="earliest",
             broker_commit_interval=commit_interval,
             broker_commit_every=1_000_000_000,
+            # A topic that is deleted, made anew or given partitions is noticed so soon; the default is five minutes.
+            consumer_metadata_max_age_ms=_METADATA_MS,
             broker_session_timeout=session_timeout,
             broker_heartbeat_interval=min(3.0, session_timeout / 3),
             broker_request_timeout=max(request_timeout, session_timeout),
@@ -203,6 +215,10 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
             return "recovering" if self.in_recovery else "rebalancing"
         return "running"
 
+    def missing_topics(self) -> frozenset[str]:
+        """Return the source topics that do not exist."""
+        return frozenset() if self._consumer is None else self.consumer.starting.missing
+
     def progress(self) -> dict[tuple[str, int], PartitionProgress]:
         """Return, per owned (topic, partition), how it does; empty unless the app is `running`.
 
@@ -210,6 +226,11 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         """
         progress: dict[tuple[str, int], PartitionProgress] = self.consumer.progress() if self.ready() else {}
         return progress
+
+    def unread(self) -> dict[tuple[str, int], int]:
+        """Return the committed offset of each owned (topic, partition) that has records which are not committed."""
+        behind = [place for place, progress in self.progress().items() if progress.lag]
+        return {place: self.consumer.committed_offset(TP(*place)) for place in behind}
 
     def commits(self) -> int:
         """Return how many commits of a partition there have been."""
@@ -245,6 +266,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         """Say when all services run, and when the state is complete: Faust waits for recovery in between."""
         self.services_started.set()
         await super().on_started()
+        self.add_future(self.consumer.starting.watch())
         owned = sorted(tp for tp in self._assignment or () if isinstance(tp, TP))
         log.info("worker_ready", app=self.conf.id, partitions=len(owned))
 

@@ -26,6 +26,7 @@ from mode.utils.futures import notify
 from kybstream.kafka import pace_fetches
 from streams.batching.progress import CommitProgress, PartitionProgress
 from streams.batching.ranges import OffsetRange, OffsetRanges
+from streams.batching.starting import Starting, patiently
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +94,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         self._aligned: set[TP] = set()
         self._undelivered: set[TP] = set()
         self._progress: CommitProgress[TP] = CommitProgress()
+        self.starting = Starting(self)
         super().__init__(*args, **kwargs)
 
     @property
@@ -161,23 +163,34 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
             expected = self._read_offset[tp] or 0
             first_chunk = tp not in self._aligned
             self._aligned.add(tp)
-            if fetched[0].offset > expected and first_chunk:
-                continue  # it stays undelivered, so the position is set back
+            if fetched[0].offset > expected:
+                if first_chunk:
+                    continue  # it stays undelivered, so the position is set back
+                await self._tell_gap(tp, expected)
             chunk = fetched if fetched[0].offset >= expected else [r for r in fetched if r.offset >= expected]
             if chunk:
-                if tp.topic in self.app.source_topics:
-                    for first in range(0, len(chunk), DELIVERED_RECORDS):
-                        piece = chunk[first : first + DELIVERED_RECORDS]
-                        await self._deliver_batch(tp, piece, generation)
-                        self._read_offset[tp] = piece[-1].offset + 1
-                elif tp.topic in self.app.batched_topics:
-                    await self._deliver_batch(tp, chunk, generation)
-                else:
-                    for record in chunk:  # Faust's own topics, should there be any
-                        await self.callback(self._to_message(tp, record))
-                self._read_offset[tp] = chunk[-1].offset + 1
+                await self._deliver_chunk(tp, chunk, generation)
             self._undelivered.discard(tp)
             await asyncio.sleep(0)
+
+    async def _deliver_chunk(self, tp: TP, chunk: Sequence[Any], generation: int) -> None:
+        if tp.topic in self.app.source_topics:
+            for first in range(0, len(chunk), DELIVERED_RECORDS):
+                piece = chunk[first : first + DELIVERED_RECORDS]
+                await self._deliver_batch(tp, piece, generation)
+                self._read_offset[tp] = piece[-1].offset + 1
+        elif tp.topic in self.app.batched_topics:
+            await self._deliver_batch(tp, chunk, generation)
+        else:
+            for record in chunk:  # Faust's own topics, should there be any
+                await self.callback(self._to_message(tp, record))
+        self._read_offset[tp] = chunk[-1].offset + 1
+
+    async def _tell_gap(self, tp: TP, expected: int) -> None:
+        """Tell whether what is missing has expired; compaction and markers of transactions leave gaps, too."""
+        if tp.topic in self.app.source_topics:
+            beginnings = await self.earliest_offsets(tp)
+            self.starting.tell(tp, expected, beginnings.get(tp) or 0)
 
     async def _deliver_batch(self, tp: TP, chunk: Sequence[Any], generation: int) -> None:
         last = chunk[-1]
@@ -257,7 +270,55 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         self._room.set()
         self._aligned.clear()
         self._progress.reset()
+        before = dict(self._committed_offset)
+        self._committed_offset.clear()  # of a topic that was made anew nothing is committed
         await super().perform_seek()
+        await self.starting.compare(before)
+
+    async def begin_at(self, tp: TP, offset: int, *, anew: bool = False) -> None:
+        """Go on at the beginning of a topic.
+
+        Args:
+            tp: Of which partition.
+            offset: Where it begins.
+            anew: It is another topic of the same name: what was read of the other one counts no more.
+        """
+        if anew:
+            self._ranges.drop(tp)
+            self._committed_offset[tp] = None
+            self._room.set()
+        else:
+            self._ranges.finish(self._ranges.open(tp, offset, 0))  # so that it is committed, and told once
+        self._undelivered.discard(tp)
+        await self.seek_wait({tp: offset})
+
+    def next_offset(self, tp: TP) -> int:
+        """Return the first offset of a partition that was not delivered."""
+        return self._read_offset.get(tp) or 0
+
+    def committed_offset(self, tp: TP) -> int:
+        """Return the first offset of a partition that is not committed."""
+        return self._committed_offset.get(tp) or 0
+
+    def missing_topics(self) -> frozenset[str]:
+        """Return the source topics that do not exist, as far as Kafka's client knows."""
+        cluster = self._thread._ensure_consumer()._client.cluster  # noqa: SLF001 - what decides which partitions are assigned
+        return frozenset(topic for topic in self.app.source_topics if not cluster.partitions_for_topic(topic))
+
+    def holds(self, tp: TP) -> bool:
+        """Tell whether records of a partition were fetched and not delivered."""
+        return tp in self._undelivered or tp in self._thread._ensure_consumer()._fetcher._records  # noqa: SLF001 - what it holds
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return where partitions begin; waits for a broker."""
+        return await patiently(super().earliest_offsets, partitions, self._given_up)
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return where partitions end; waits for a broker."""
+        return await patiently(super().highwaters, partitions, self._given_up)
+
+    def _given_up(self) -> bool:
+        return bool(self.should_stop or self.app.should_stop)
 
     async def on_stop(self) -> None:
         """Finish and commit; but not after a crash, see `BatchApp._stop_consumer`."""

@@ -13,6 +13,10 @@ class ChangelogConflictError(RunError):
     """Somebody else wrote to a changelog partition this process owns, so its state may no longer be the truth."""
 
 
+class ChangelogLostError(RunError):
+    """The changelog ends before the local state does: it was deleted, made anew or truncated, and the state is more than it."""
+
+
 class RecordTooLargeError(RunError):
     """The broker refuses a batch for its size.
 

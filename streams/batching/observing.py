@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from kybstream.unread import Expired
 from streams.batching.records import BatchResult, Output, StateReader
 from streams.batching.steps import Compute, Effects
 
@@ -22,12 +23,18 @@ class Observer(Protocol):
     def batch_done(self, agent: str, records: int, result: BatchResult) -> None:
         """A batch has been acknowledged."""
 
+    def records_expired(self, expired: Expired) -> None:
+        """Records expired before they were read."""
+
     def batch_retried(self, agent: str) -> None:
         """A batch met trouble of Kafka's or of the disk's, and is tried again."""
 
 
 class Unobserved:
     """Counts nothing."""
+
+    def records_expired(self, expired: Expired) -> None:
+        """Do nothing."""
 
     def step_took(self, agent: str, step: Step, seconds: float) -> None:
         """Do nothing."""

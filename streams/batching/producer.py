@@ -23,6 +23,7 @@ from streams.batching.errors import RecordTooLargeError, TopicMismatchError
 from streams.batching.partitioner import Row, group_by_partition
 from streams.batching.records import Output
 from streams.batching.sizes import TopicSizes, estimated_bytes, topic_limits
+from streams.batching.store import ADDED_HINT
 
 log = structlog.get_logger(__name__)
 
@@ -167,7 +168,7 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
             if found != expected:
                 raise TopicMismatchError(
                     f"topic {topic} has {found} partitions, but the state has {expected}",
-                    hint="all topics of an agent need the same number of partitions: run kyb-stream migrate",
+                    hint=ADDED_HINT if found > expected else "all topics of an agent need the same number of partitions",
                 )
         await self.renew_sizes(self.app.batched_topics | self.app.output_topics)
 

@@ -62,6 +62,11 @@ class OffsetRanges(Generic[P]):
         while waiting and waiting[0].finished and waiting[0].end <= offset:
             waiting.popleft()
 
+    def drop(self, partition: P) -> None:
+        """Forget a partition's batches: its topic is another one now. Finishing them has no effect."""
+        for dropped in self._open.pop(partition, ()):
+            self.finish(dropped)
+
     def pending(self) -> Iterator[P]:
         """Yield the partitions that have something to commit."""
         for partition, waiting in list(self._open.items()):

@@ -12,7 +12,7 @@ import structlog
 from faust.types import TP
 
 from kybstream.errors import KybStreamError
-from streams.batching.errors import AssignmentError
+from streams.batching.errors import AssignmentError, ChangelogLostError, TopicMismatchError
 from streams.batching.state import NO_OFFSET, open_state
 
 log = structlog.get_logger(__name__)
@@ -22,6 +22,18 @@ INDEXED_AT_ONCE = 200
 
 RETRY_SECONDS = 5.0
 """Until a disk that refused the index is tried again."""
+
+
+ADDED_HINT = (
+    "Kafka cannot take partitions away, and the state of a key lies in the partition of its number. "
+    "docs/how-to/grow-partitions.md says how to go on with more of them"
+)
+
+LOST_HINT = (
+    "Stop all workers and keep a copy of worker.data_dir: it has the only whole state. Bring the topic back from a copy of "
+    "Kafka's data. If there is none, move worker.data_dir away: the state is then what the changelog has, known cases begin "
+    "at version 1 again, and `kyb-stream replay --from --to` processes again what the raw topic still has"
+)
 
 
 class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publishes no types
@@ -78,6 +90,12 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
         topic = self.table.changelog_topic_name
         mine = {tp.partition for tp in assigned if tp.topic == topic}
         stateless = {tp for tp in assigned if tp.topic in self.table.source_topics and tp.partition not in mine}
+        added = sorted({tp.topic for tp in stateless if tp.partition >= self.table.partitions})
+        if added:
+            raise TopicMismatchError(
+                f"topic {added[0]} has more partitions than the {self.table.partitions} of the state: some were added",
+                hint=ADDED_HINT,
+            )
         if stateless:
             raise AssignmentError(
                 f"assigned {len(stateless)} source partitions of table {self.table_name} without their changelog {topic}",
@@ -95,10 +113,13 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
         ends = await self.app.consumer.highwaters(*(TP(topic, partition) for partition in new))
         for tp, end in ends.items():
             self.tails[tp.partition] = last = (end or 0) - 1
-            if self.local.offset(tp.partition) > last:
-                # The broker lost acknowledged records (or is another one). The log is the truth all workers share.
-                log.warning("local_state_ahead_of_changelog", topic=topic, partition=tp.partition, changelog_end=end)
-                self.local.erase(tp.partition)
+            if (local := self.local.offset(tp.partition)) > last:
+                # Going on without the state would begin known cases at version 1; going on with it, another worker would.
+                raise ChangelogLostError(
+                    f"changelog {topic} partition {tp.partition} ends at offset {last + 1}, and the local state has what stood "
+                    f"there up to offset {local}: the topic was deleted, made anew or truncated",
+                    hint=LOST_HINT,
+                )
 
     async def on_recovery_completed(self, active_tps: set[TP], _standby_tps: set[TP]) -> None:
         """Note which partitions are complete now, and complete their indexes while batches are processed."""

@@ -29,6 +29,7 @@ from streams.batching import (
 )
 from streams.batching.agent import BatchAgent, KafkaEffects
 from streams.batching.consumer import BatchConsumer
+from streams.batching.errors import ChangelogLostError
 from streams.batching.rocks import RocksState
 from tests.streams.batching.harness import Lab
 from tests.support.waiting import wait_until
@@ -200,19 +201,28 @@ async def test_a_foreign_write_to_the_changelog_stops_the_worker(lab: Lab) -> No
     assert await lab.committed(str(app.conf.id)) == 1
 
 
-async def test_local_state_ahead_of_its_changelog_is_built_anew(lab: Lab) -> None:
-    """A broker that lost acknowledged records, or was set up anew, does not leave the worker unable to start."""
-    app, table = build(lab, remember)
+async def test_local_state_ahead_of_its_changelog_is_never_thrown_away(lab: Lab) -> None:
+    """Of a changelog that was lost the local state may be the only copy: the worker does not start, and leaves it alone."""
+    app, _ = build(lab, remember)
     async with running(app):
         await lab.produce("in", [b"a", b"b", b"c"])
         await committed(lab, app)
-    disk = RocksState(Path(app.conf.tabledir) / "values")
+    folder = Path(app.conf.tabledir) / "values"
+    disk = RocksState(folder)
     for number in range(4):
-        disk.write(number, [(b"ghost", b"1")], 1_000)
+        disk.write(number, [(b"only here", b"1")], 1_000)
     disk.close()
-    app, table = build(lab, remember)
-    async with running(app):
-        assert contents(table) == {b"a": b"a", b"b": b"b", b"c": b"c"}
+    app, _ = build(lab, remember)
+    error = await crash_of(app, nothing)
+    assert isinstance(error, ChangelogLostError)
+    assert "ends at offset" in error.message
+    disk = RocksState(folder)
+    assert [disk.get_many(number, [b"only here"]) for number in range(4)] == [{b"only here": b"1"}] * 4
+    disk.close()
+
+
+async def nothing() -> None:
+    """Is done while the app ends by itself."""
 
 
 async def test_a_chunk_fetched_at_the_end_of_a_rebalance_is_not_forgotten(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
