@@ -168,7 +168,7 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
             if found != expected:
                 raise TopicMismatchError(
                     f"topic {topic} has {found} partitions, but the state has {expected}",
-                    hint=ADDED_HINT if found > expected else "all topics of an agent need the same number of partitions",
+                    hint=ADDED_HINT if found > expected else "all topics of an agent need as many: run kyb-stream migrate",
                 )
         await self.renew_sizes(self.app.batched_topics | self.app.output_topics)
 
