@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
@@ -73,7 +73,7 @@ class BatchRecovery(Recovery):  # type: ignore[misc] # Faust publishes no types
             try:
                 return await recover(self.app, stores)
             except KafkaError as error:
-                if not error.retriable:
+                if not error.retriable and not isinstance(error, KafkaTimeoutError):
                     raise
                 log.warning("recovery_waits_for_broker", error=type(error).__name__, outage="kafka")
                 await asyncio.sleep(PAUSE_SECONDS)
