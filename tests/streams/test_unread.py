@@ -45,6 +45,11 @@ async def make_anew(given: Lab, *topics: str) -> None:
     configured = every_topic(given.settings)
     await ensure_topics(given.settings.kafka, {topic: configured[topic] for topic in topics})
 
+    async def there() -> bool:
+        return set(topics) <= set(await given.admin.list_topics())
+
+    await wait_until(there, 15, "the topics are there")
+
 
 async def told(given: Lab, count: int) -> None:
     """Waits until there are verdicts of so many deliveries."""
