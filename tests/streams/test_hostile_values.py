@@ -132,5 +132,5 @@ def test_the_same_alert_again_and_again_does_not_grow_an_entry() -> None:
         told.outputs += result.outputs
     assert {verdict.verdict for verdict in told.deliveries} == {"new"}
     main = [len(value) for key, value in state.values.items() if not is_aside(key)]
-    assert max(main) < 32 * 1024
+    assert max(main) < 16 * 1024
     assert max(map(len, state.values.values())) < 64 * 1024
