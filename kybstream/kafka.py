@@ -164,8 +164,10 @@ async def require_topics(kafka: KafkaSettings, names: Iterable[str]) -> None:
         UnavailableError: Kafka cannot be reached.
         RunError: One is missing, or has another number of partitions than the settings.
     """
+    names = tuple(names)
     async with administering(kafka) as admin:
-        missing = sorted(set(names) - set(await admin.list_topics()))
+        existing = set(await admin.list_topics())
+        missing = [name for name in names if name not in existing]
         if missing:
             raise RunError(f"topic {missing[0]} does not exist", hint="`kyb-stream migrate` makes the topics.")
         await _check_partitions(admin, names, kafka.partitions)

@@ -47,6 +47,7 @@ def order_key(fact: Fact) -> tuple[object, ...]:
         fact.at,
         _KINDS.get(fact.kind, _KINDS["other"]),
         within,
+        -1 if fact.expected_subjects is None else fact.expected_subjects,  # of two numbers said at once the greater one
         fact.type or "",
         fact.status or "",
         fact.services,
@@ -54,7 +55,6 @@ def order_key(fact: Fact) -> tuple[object, ...]:
         fact.kyc_level or "",
         fact.kyc_type or "",
         fact.placement or "",
-        -1 if fact.expected_subjects is None else fact.expected_subjects,
         fact.merged_into or "",
         fact.anomalies,
         fact.event_id,

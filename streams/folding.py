@@ -110,7 +110,7 @@ class Folding(msgspec.Struct):
         ):
             if at is not None and counts:
                 self.times[name] = min(at, self.times.get(name, at))
-        if others.expected is not None and others.expected[0] >= self.expected_since:
+        if others.expected is not None and others.expected > (self.expected_since, self.expected_subjects or 0):
             self.expected_since, self.expected_subjects = others.expected
         self._settle(others.last)
 

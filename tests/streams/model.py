@@ -84,9 +84,9 @@ def precedence(event: CaseEvent) -> tuple[object, ...]:
         event.received_at,
         kinds.index(event.kind),
         ranks.get(event.type if event.kind == "kyb" else event.status, 0),
+        -1 if event.expected_subjects is None else event.expected_subjects,
         *(event.type or "", event.status or "", event.services, event.subject or "", event.kyc_level or ""),
         *(event.kyc_type or "", event.placement or ""),
-        -1 if event.expected_subjects is None else event.expected_subjects,
         *(event.merged_into or "", event.anomalies, event.event_id),
     )
 

@@ -132,6 +132,18 @@ def test_of_a_crowd_all_counts_and_statuses_are_those_of_the_rules(history: list
         assert sum(state.others.persons.values()) == len(everybody) - len(listed)
 
 
+def test_of_two_numbers_said_at_once_the_greater_one_counts_beyond_the_bound_too() -> None:
+    """Links of one moment say how many persons are expected: which of them are beyond the bound makes no difference."""
+    names = ["v1.a", "v1.b", "v1.c", "v1.d", "v1.e", "v1.f"]
+    for numbers in ((5, 4, 3, 2, 1, 1), (1, 2, 3, 4, 5, 5), (4, 4, 6, 1, 2, 3)):
+        history = [
+            event(number, "link", after=HOUR, subject=name, placement="registered", expected_subjects=expected)
+            for number, (name, expected) in enumerate(zip(names, numbers, strict=True))
+        ]
+        _, _, snapshots = through(history, FEW)
+        assert snapshots[-1].expected_subjects == max(numbers)
+
+
 def test_thousands_of_persons_cost_what_a_hundred_do() -> None:
     """Callbacks of 1,500 persons with one case token: all are counted, and the entry and the snapshots are small."""
     events = []

@@ -12,6 +12,7 @@ from schemas.topics import DEAD_LETTERS, DELIVERIES
 from streams.batching import BatchResult, DeadRecord, Record, StateReader
 from streams.dead_letter_limit import HINTS, DeadLetterLimitError, Limited, Offsets, Tally
 from streams.dead_lettering import TOO_LARGE
+from streams.links import INVALID_LINK
 from streams.processing import IntakeProcess
 from tests.docs.codes import DEAD_LETTER_REASONS
 from tests.streams.pipeline import NAMES, POLICIES, DictState, Door, as_record
@@ -91,9 +92,12 @@ def test_a_body_that_only_the_ingress_can_read_counts() -> None:
 
 
 def test_every_reason_that_counts_has_a_hint() -> None:
-    """Whoever reads the error at night is told where to look. What is too large is so by its sender, and never counts."""
+    """Whoever reads the error at night is told where to look.
+
+    What is too large, or no valid link, is so by its sender, and never counts.
+    """
     ours = {reason for reason, text in DEAD_LETTER_REASONS.items() if not text.startswith("stage sink")}
-    assert ours - {TOO_LARGE} == HINTS.keys()
+    assert ours - {TOO_LARGE, INVALID_LINK} == HINTS.keys()
 
 
 def test_a_batch_that_is_tried_again_counts_once() -> None:

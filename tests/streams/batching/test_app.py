@@ -255,7 +255,7 @@ async def test_a_stop_does_not_wait_for_batches_that_have_not_begun(lab: Lab, mo
     send = KafkaEffects.send_outputs
 
     async def send_slowly(effects: KafkaEffects, outputs: Sequence[Output]) -> None:
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.5)  # longer than it takes to send the others, on a busy machine too
         await send(effects, outputs)
 
     monkeypatch.setattr(KafkaEffects, "send_outputs", send_slowly)
