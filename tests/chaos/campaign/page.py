@@ -6,6 +6,7 @@ import os
 import re
 import statistics
 import subprocess
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,6 +20,7 @@ GUARANTEES = _ROOT / "docs" / "explanation" / "guarantees.md"
 _TEST = re.compile(r"`((?:test_|Test)\w+)`")
 _HEADING = re.compile(r"^## (\d+\. .+)$", re.MULTILINE)
 _GIB = 1 << 30
+_WIDTH = 100
 
 
 def machine() -> str:
@@ -64,7 +66,7 @@ def _campaign(ended: Campaign, machine: str) -> str:
     lines = [
         f"`{command}`, {ended.seconds / 60:.0f} minutes, on {machine}.",
         "",
-        figures,
+        textwrap.fill(figures, _WIDTH),
         "",
         outcome,
         "",
