@@ -16,7 +16,7 @@ from kybstream.errors import RunError
 from schemas.providers.body import NO_ENTITY, NOT_AN_OBJECT, NOT_JSON
 from streams.batching import BatchResult, DeadRecord, Process, Record, StateReader
 from streams.intake import ENTITY_MISMATCH
-from streams.processing import FAILED, KEY_MISMATCH, UNDECODABLE, UNDECRYPTABLE, UNKNOWN_TENANT
+from streams.rejecting import FAILED, KEY_MISMATCH, UNDECODABLE, UNDECRYPTABLE, UNKNOWN_TENANT
 
 _READ_DIFFERENTLY = "the ingress reads such bodies and the worker does not: run the same version of both"
 HINTS: Mapping[str, str] = {

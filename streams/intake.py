@@ -15,7 +15,7 @@ from schemas.providers.body import NO_ENTITY, JsonObject, Reading, UnreadableBod
 from schemas.providers.fields import MAX_FIELD_NAME_LENGTH, MAX_NAMED_UNKNOWN
 from schemas.providers.formats import read_sent
 from schemas.providers.identity import identify
-from schemas.records import CaseEvent, Delivery, Event, Record, WebhookDelivery
+from schemas.records import CaseEvent, Event, Record, WebhookDelivery
 from schemas.topics import entity_key
 from streams import linking
 from streams.aside import Aside
@@ -25,6 +25,7 @@ from streams.linking import NO_TOKENS, Placement, Tokens
 from streams.links import token_claim
 from streams.policy import TenantPolicy
 from streams.repeats import fingerprints, known_as, put_aside
+from streams.verdicts import judged
 
 ENCRYPTED = "encrypted"
 ENTITY_MISMATCH = "entity_mismatch"
@@ -106,7 +107,7 @@ def intake(
     if not is_kyb:
         outputs += token_claim(state, delivery, entity, tokens)
     outputs.append(
-        _verdict(delivery, occurrence, facts.type, violations, is_new=is_new),
+        judged(delivery, occurrence, facts.type, violations, is_new=is_new),
     )
     return state, outputs
 
@@ -265,43 +266,3 @@ def _movable(occurrence: Occurrence, facts: kyc.KycFacts, tokens: Tokens) -> lis
             token_rule=tokens.rule,
         )
     ]
-
-
-def _verdict(
-    delivery: WebhookDelivery,
-    occurrence: Occurrence,
-    event_type: str,
-    violations: tuple[str, ...],
-    *,
-    is_new: bool,
-) -> Delivery:
-    return Delivery(
-        delivery_id=delivery.delivery_id,
-        received_at=delivery.received_at,
-        tenant=delivery.tenant,
-        source=delivery.source,
-        source_kind=delivery.source_kind,
-        verdict="new" if is_new else "duplicate",
-        event_id=occurrence.event_id,
-        first_delivery_id=occurrence.delivery_id,
-        entity_key=delivery.entity_key,
-        case_id=occurrence.case_id,
-        event_type=event_type,
-        violations=violations,
-        body_size=len(delivery.body),
-    )
-
-
-def quarantined(delivery: WebhookDelivery, reason: str) -> Delivery:
-    """The verdict of a delivery that cannot be processed."""
-    return Delivery(
-        delivery_id=delivery.delivery_id,
-        received_at=delivery.received_at,
-        tenant=delivery.tenant,
-        source=delivery.source,
-        source_kind=delivery.source_kind,
-        verdict="quarantined",
-        reason=reason,
-        entity_key=delivery.entity_key,
-        body_size=len(delivery.body),
-    )

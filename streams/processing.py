@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 
 import msgspec
 
@@ -12,30 +11,21 @@ from kybstream.encryption import BodyDecryptor, UndecryptableError
 from kybstream.errors import BadRecordError, KybStreamError
 from kybstream.stacks import place_of
 from schemas import topics
-from schemas.codec import decode, decode_any
-from schemas.providers.body import NO_ENTITY, NOT_AN_OBJECT, NOT_JSON
-from schemas.records import Case, CaseEvent, Delivery, Event, Link, LinkWithdrawal, Record, WebhookDelivery
-from schemas.replays import HOME_KEY
+from schemas.codec import decode
+from schemas.records import Case, CaseEvent, Delivery, Event, Link, Record, WebhookDelivery
 from streams.aside import FLOODED, Aside
 from streams.batching.records import BatchResult, DeadRecord, Output, StateReader
 from streams.batching.records import Record as KafkaRecord
 from streams.batching.sizes import Fits, everything_fits
 from streams.cases import CaseState, case, case_policy
 from streams.dead_lettering import TOO_LARGE, Sizes, TooLargeError, dead_letter, output_of
-from streams.intake import QuarantineError, intake, quarantined
+from streams.intake import QuarantineError, intake
 from streams.intake_state import IntakeState
 from streams.links import INVALID_LINK, intake_link, intake_withdrawal, what_is_wrong
 from streams.policy import DEFAULT_DEADLINE, TenantPolicy
-
-UNDECODABLE = "undecodable"
-UNKNOWN_TENANT = "unknown_tenant"
-KEY_MISMATCH = "key_mismatch"
-"""The record is not keyed by what it is about: its state would be looked up in one place and written to another."""
-UNDECRYPTABLE = "undecryptable"
-FAILED = "failed"
-"""Processing raised what nobody foresaw: a bug of ours."""
-
-_OF_THE_SENDER = frozenset({NOT_JSON, NOT_AN_OBJECT, NO_ENTITY, INVALID_LINK})
+from streams.record_reading import carried, link_or_withdrawal, stated_at
+from streams.rejecting import FAILED, KEY_MISMATCH, UNDECODABLE, UNDECRYPTABLE, UNKNOWN_TENANT, RejectedError
+from streams.verdicts import quarantined
 
 _encoder = msgspec.msgpack.Encoder()
 _intake_decoder = msgspec.msgpack.Decoder(IntakeState)
@@ -102,7 +92,7 @@ class IntakeProcess:
                 before = states.get(key) or _intake_state(found.get(key))
                 aside = Aside(key, state, writes)
                 after, told = self._one(record, before, aside)
-                home, trace = _carried(record)
+                home, trace = carried(record)
                 made = [self._output(one, record.key, home, trace) for one in told]
                 changes = aside.changes if after is before else {key: _encoder.encode(after), **aside.changes}
                 self._sizes.require(made, changes)
@@ -115,7 +105,7 @@ class IntakeProcess:
             except TooLargeError as error:
                 dead.append(DeadRecord(record.offset, TOO_LARGE, may_be_ours=False, detail=str(error)))
                 made = self._dead(record, self._rejected(record, TOO_LARGE, str(error)))
-            except _RejectedError as rejected:
+            except RejectedError as rejected:
                 dead.append(DeadRecord(record.offset, rejected.reason, may_be_ours=rejected.may_be_ours))
                 made = self._dead(record, rejected)
             except (KybStreamError, MemoryError):
@@ -129,34 +119,34 @@ class IntakeProcess:
 
     def _one(self, record: KafkaRecord, before: IntakeState, aside: Aside) -> tuple[IntakeState, list[Record]]:
         if record.topic == self._names.links:
-            link = _link_or_withdrawal(record.value or b"")
+            link = link_or_withdrawal(record.value or b"")
             if link.tenant not in self._policies:
-                raise _RejectedError(UNKNOWN_TENANT, None, link=link)
+                raise RejectedError(UNKNOWN_TENANT, None, link=link)
             if record.key != topics.entity_key(link.tenant, link.subject).encode():
-                raise _RejectedError(KEY_MISMATCH, None, link=link)
+                raise RejectedError(KEY_MISMATCH, None, link=link)
             wrong = what_is_wrong(link)
             if wrong is not None:
-                raise _RejectedError(INVALID_LINK, wrong, link=link)
+                raise RejectedError(INVALID_LINK, wrong, link=link)
             return intake_link(before, link) if isinstance(link, Link) else intake_withdrawal(before, link)
         delivery = decode(record.value or b"", WebhookDelivery)
         policy = self._policies.get(delivery.tenant)
         if policy is None:
-            raise _RejectedError(UNKNOWN_TENANT, None, delivery=delivery)
+            raise RejectedError(UNKNOWN_TENANT, None, delivery=delivery)
         if delivery.entity_key is not None and record.key != delivery.entity_key.encode():
-            raise _RejectedError(KEY_MISMATCH, None, delivery=delivery)
+            raise RejectedError(KEY_MISMATCH, None, delivery=delivery)
         delivery = self._readable(delivery)
         try:
             return intake(before, delivery, policy, aside)
         except QuarantineError as error:
-            raise _RejectedError(error.reason, error.detail, delivery=delivery) from None
+            raise RejectedError(error.reason, error.detail, delivery=delivery) from None
 
-    def _rejected(self, record: KafkaRecord, reason: str, detail: str) -> _RejectedError:
+    def _rejected(self, record: KafkaRecord, reason: str, detail: str) -> RejectedError:
         """The rejection of a record that is not processed; its delivery or link is named where it can be read."""
         with suppress(Exception):
             if record.topic == self._names.links:
-                return _RejectedError(reason, detail, link=_link_or_withdrawal(record.value or b""))
-            return _RejectedError(reason, detail, delivery=decode(record.value or b"", WebhookDelivery))
-        return _RejectedError(reason, detail)
+                return RejectedError(reason, detail, link=link_or_withdrawal(record.value or b""))
+            return RejectedError(reason, detail, delivery=decode(record.value or b"", WebhookDelivery))
+        return RejectedError(reason, detail)
 
     def _readable(self, delivery: WebhookDelivery) -> WebhookDelivery:
         """The delivery with its body in clear."""
@@ -170,7 +160,7 @@ class IntakeProcess:
                 body_key_id=delivery.body_key_id,
             )
         except UndecryptableError as error:
-            raise _RejectedError(UNDECRYPTABLE, error.message, delivery=delivery) from None
+            raise RejectedError(UNDECRYPTABLE, error.message, delivery=delivery) from None
         return msgspec.structs.replace(delivery, body=body, body_key_id=None)
 
     def _output(self, record: Record, key: bytes | None, home: bytes | None, trace: str | None) -> Output:
@@ -185,7 +175,7 @@ class IntakeProcess:
             case _:
                 raise TypeError(f"the intake does not tell a {type(record).__name__}")
 
-    def _dead(self, record: KafkaRecord, rejected: _RejectedError) -> list[Output]:
+    def _dead(self, record: KafkaRecord, rejected: RejectedError) -> list[Output]:
         delivery, link = rejected.delivery, rejected.link
         letter = dead_letter(
             "links" if record.topic == self._names.links else "intake",
@@ -193,9 +183,9 @@ class IntakeProcess:
             record,
             detail=rejected.detail,
             delivery=delivery,
-            received_at=_stated_at(link) if link else None,
+            received_at=stated_at(link) if link else None,
         )
-        home, trace = _carried(record)
+        home, trace = carried(record)
         outputs = [self._sizes.letter(self._names.dead_letters, home, letter, trace)]
         if delivery:
             verdict = quarantined(delivery, rejected.reason)
@@ -205,7 +195,7 @@ class IntakeProcess:
     def _undecodable(self, record: KafkaRecord, error: BadRecordError) -> Output:
         stage = "links" if record.topic == self._names.links else "intake"
         letter = dead_letter(stage, UNDECODABLE, record, detail=error.message)
-        return self._sizes.letter(self._names.dead_letters, record.key, letter, _carried(record)[1])
+        return self._sizes.letter(self._names.dead_letters, record.key, letter, carried(record)[1])
 
 
 class CasesProcess:
@@ -246,7 +236,7 @@ class CasesProcess:
                 aside = Aside(key, state, writes)
                 after, snapshot = self._one(record, before, aside)
                 if snapshot is not None:
-                    made = output_of(self._names.cases, key, snapshot, _carried(record)[1])
+                    made = output_of(self._names.cases, key, snapshot, carried(record)[1])
                     changes = {key: _encoder.encode(after), **aside.changes}
                     self._sizes.require([made], changes)
                     writes.update(changes)
@@ -256,7 +246,7 @@ class CasesProcess:
                 continue
             except BadRecordError as error:
                 refused = DeadRecord(record.offset, UNDECODABLE, may_be_ours=True, detail=error.message)
-            except _RejectedError as rejected:
+            except RejectedError as rejected:
                 refused = DeadRecord(record.offset, rejected.reason, may_be_ours=rejected.may_be_ours)
             except TooLargeError as error:
                 refused = DeadRecord(record.offset, TOO_LARGE, may_be_ours=False, detail=str(error))
@@ -268,13 +258,13 @@ class CasesProcess:
                 )
             dead.append(refused)
             letter = dead_letter("cases", refused.reason, record, detail=refused.detail)
-            outputs.append(self._sizes.letter(self._names.dead_letters, record.key, letter, _carried(record)[1]))
+            outputs.append(self._sizes.letter(self._names.dead_letters, record.key, letter, carried(record)[1]))
         return BatchResult(outputs, writes, dead, {FLOODED: flooded})
 
     def _one(self, record: KafkaRecord, before: CaseState | None, aside: Aside) -> tuple[CaseState, Case | None]:
         event = decode(record.value or b"", CaseEvent)
         if record.key != topics.case_key(event.tenant, event.case_id).encode():
-            raise _RejectedError(KEY_MISMATCH, None)
+            raise RejectedError(KEY_MISMATCH, None)
         policy = self._policies.get(event.tenant)
         rules = case_policy(
             deadline=policy.deadline if policy else DEFAULT_DEADLINE,
@@ -299,56 +289,3 @@ def _intake_state(value: bytes | None) -> IntakeState:
 
 def _case_state(value: bytes | None) -> CaseState | None:
     return None if value is None else _case_decoder.decode(value)
-
-
-def _carried(record: KafkaRecord) -> tuple[bytes | None, str | None]:
-    """What of a record's headers goes on: the key under which its verdicts and dead letters are told, and the trace context.
-
-    The key is its own, but for a copy that was rekeyed: what was told of the original lies under the original's key, and only
-    within one partition does the newest verdict come last.
-    """
-    home, trace = record.key, None
-    for name, content in record.headers:
-        if name == HOME_KEY:
-            home = content
-        elif name == "traceparent" and content and trace is None:
-            trace = content.decode("ascii", "ignore")
-    return home, trace
-
-
-def _link_or_withdrawal(value: bytes) -> Link | LinkWithdrawal:
-    statement = decode_any(value)
-    if isinstance(statement, Link | LinkWithdrawal):
-        return statement
-    raise BadRecordError(f"expected a Link or a LinkWithdrawal, found a {type(statement).__name__}")
-
-
-def _stated_at(statement: Link | LinkWithdrawal) -> datetime:
-    return statement.registered_at if isinstance(statement, Link) else statement.withdrawn_at
-
-
-class _RejectedError(Exception):
-    def __init__(
-        self,
-        reason: str,
-        detail: str | None,
-        *,
-        delivery: WebhookDelivery | None = None,
-        link: Link | LinkWithdrawal | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
-        self.delivery = delivery
-        self.link = link
-
-    @property
-    def may_be_ours(self) -> bool:
-        """Whether the cause may be a bug or the configuration; not so, if the sender's body says nothing usable.
-
-        A body in which the ingress found an entity and the intake finds none is not the sender's. But the ingress reads no more
-        than the entity: of the rest the intake alone can say that it is no JSON.
-        """
-        if self.reason == NO_ENTITY:
-            return self.delivery is not None and self.delivery.entity_key is not None
-        return self.reason not in _OF_THE_SENDER

@@ -6,8 +6,8 @@ the first chunk after each stop of the flow must begin at the expected offset, e
 begins later even then is a real gap (compaction, retention).
 
 The end of a rebalance. Faust lets the partitions be read again, seeks them, and only then empties the agents' queues. A chunk
-that arrives in between would vanish from its queue without a trace, and its partition would never be committed again:
-seen in one of ten restarts on a busy machine. So chunks of source topics are not delivered before the rebalance is over.
+that arrives in between would vanish, and its partition would never be committed again: seen in one of ten restarts on a busy
+machine. So chunks of source topics are not delivered before the rebalance is over.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
-from mode.threads import WorkerThread
 from mode.utils.futures import notify
 
-from kybstream.kafka import pace_fetches
+from streams.batching.consumer_thread import ConsumerThread, DaemonThread
 from streams.batching.progress import CommitProgress, PartitionProgress
 from streams.batching.ranges import OffsetRange, OffsetRanges
 from streams.batching.starting import Starting, patiently
@@ -35,9 +34,6 @@ FETCH_SECONDS = 1.0
 
 DELIVERED_RECORDS = 250
 """Most records of one message: a batch is several of them, and what it costs decides how many."""
-
-THREAD_SECONDS = 0.5
-"""How long a stop may block the event loop for the consumer's thread to end."""
 
 REBALANCE_PAUSE_SECONDS = 0.01
 """Between fetches at the end of a rebalance, so that they do not spin."""
@@ -53,36 +49,6 @@ class BatchMessage(ConsumerMessage):  # type: ignore[misc] # Faust publishes no 
     def on_final_ack(self, consumer: BatchConsumer) -> bool:
         """Called by Faust when the last of the event's owners acknowledged it."""
         return consumer.finish(self)
-
-
-class _DaemonThread(WorkerThread):  # type: ignore[misc] # mode publishes no types we follow
-    """A consumer thread that neither keeps a finished process alive nor blocks the event loop for ever."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.daemon = True
-
-    def stop(self) -> None:
-        """Wait briefly for the thread's end; mode would block the event loop, for which the thread may be waiting."""
-        self.is_stopped.wait(THREAD_SECONDS)
-
-
-class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Faust publishes no types
-    """Faust's thread around the aiokafka consumer, whose fetches are paced.
-
-    It never fetches a changelog: a recovery reads them with a consumer of its own, and what a worker has written itself would
-    only lie here.
-    """
-
-    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
-        return pace_fetches(super()._create_consumer(loop))
-
-    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Pause the changelogs, which each assignment takes up anew."""
-        consumer = self._ensure_consumer()
-        changelogs = self.app.tables.changelog_topics
-        consumer.pause(*(tp for tp in consumer.assignment() if tp.topic in changelogs))
-        await super().on_partitions_assigned(assigned, generation_id)
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no types
@@ -332,4 +298,4 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
             loop.close()
 
     def _new_consumer_thread(self) -> Any:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon, Worker=_DaemonThread)
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon, Worker=DaemonThread)

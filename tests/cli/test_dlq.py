@@ -24,7 +24,7 @@ from schemas.topics import ALL_TOPICS, DEAD_LETTERS, RAW
 from sinks.query import Value
 from streams.batching.records import Record as KafkaRecord
 from streams.dead_lettering import dead_letter
-from streams.processing import UNDECODABLE
+from streams.rejecting import UNDECODABLE
 from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_each, run_with
 from tests.end_to_end.bodies import kyb, send

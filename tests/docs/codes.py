@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.providers import body, kyb
-from streams import dead_lettering, flood, fold, folding, intake, linking, links, processing
+from streams import dead_lettering, flood, fold, folding, intake, linking, links, rejecting
 
 DEAD_LETTER_REASONS = {
     body.NOT_JSON: "stage intake: the body is not JSON, nested too deeply, or cut off; a value that cannot be read is replaced",
@@ -11,15 +11,15 @@ DEAD_LETTER_REASONS = {
     body.NO_ENTITY: "stage intake: the body names no usable `service_id` (KYB) or `userNo` (KYC)",
     dead_lettering.TOO_LARGE: "stages intake, links and cases: a state or an output that follows from the record is larger "
     "than its topic takes; `detail` names the topic. A letter that is itself too large lacks the record's value, and says so",
-    processing.UNDECRYPTABLE: "stage intake: the encrypted body, its data key or its delivery was changed",
+    rejecting.UNDECRYPTABLE: "stage intake: the encrypted body, its data key or its delivery was changed",
     intake.ENTITY_MISMATCH: "stage intake: ingress and worker have different `tenants.pseudonym_key`, or versions of it",
     links.INVALID_LINK: (
         "stage links: an id of more than 512 bytes, a provisional case, a time that no table can hold, or a negative number"
     ),
-    processing.UNKNOWN_TENANT: "stages intake and links: the worker's configuration has no such tenant",
-    processing.KEY_MISMATCH: "stages intake, links and cases: the record is keyed by something else than it is about",
-    processing.UNDECODABLE: "stages intake, links and cases: the record is not what its topic promises",
-    processing.FAILED: "stages intake, links and cases: an exception that nobody foresaw; `detail` names it and its place",
+    rejecting.UNKNOWN_TENANT: "stages intake and links: the worker's configuration has no such tenant",
+    rejecting.KEY_MISMATCH: "stages intake, links and cases: the record is keyed by something else than it is about",
+    rejecting.UNDECODABLE: "stages intake, links and cases: the record is not what its topic promises",
+    rejecting.FAILED: "stages intake, links and cases: an exception that nobody foresaw; `detail` names it and its place",
     "no_value": "stage sink: a record without a value on a topic that is not compacted",
     "not_avro": "stage sink: the value is not single-object encoded Avro",
     "unknown_schema": "stage sink: no kept schema has the fingerprint",

@@ -1,0 +1,45 @@
+"""The thread in which the aiokafka consumer of a worker runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode.threads import WorkerThread
+
+from kybstream.kafka import pace_fetches
+
+THREAD_SECONDS = 0.5
+"""How long a stop may block the event loop for the consumer's thread to end."""
+
+
+class DaemonThread(WorkerThread):  # type: ignore[misc] # mode publishes no types we follow
+    """A consumer thread that neither keeps a finished process alive nor blocks the event loop for ever."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.daemon = True
+
+    def stop(self) -> None:
+        """Wait briefly for the thread's end; mode would block the event loop, for which the thread may be waiting."""
+        self.is_stopped.wait(THREAD_SECONDS)
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Faust publishes no types
+    """Faust's thread around the aiokafka consumer, whose fetches are paced.
+
+    It never fetches a changelog: a recovery reads them with a consumer of its own, and what a worker has written itself would
+    only lie here.
+    """
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
+        return pace_fetches(super()._create_consumer(loop))
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Pause the changelogs, which each assignment takes up anew."""
+        consumer = self._ensure_consumer()
+        changelogs = self.app.tables.changelog_topics
+        consumer.pause(*(tp for tp in consumer.assignment() if tp.topic in changelogs))
+        await super().on_partitions_assigned(assigned, generation_id)
