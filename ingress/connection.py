@@ -23,6 +23,7 @@ from kybstream.errors import UnavailableError
 from kybstream.kafka import durable_producer
 from kybstream.kafka_outages import telling_kafka_outages
 from kybstream.partitions import partition_of
+from kybstream.producing import CLOSE_SECONDS, close_producer
 from kybstream.settings import KafkaSettings
 
 CONNECT_SECONDS = 10.0
@@ -39,7 +40,6 @@ MAX_BATCH_BYTES = 64 * 1024
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
-_CLOSE_SECONDS = 2.0
 
 CONNECTING = "connecting to Kafka"
 STOPPED = "the connection to Kafka is closed"
@@ -144,7 +144,7 @@ class KafkaConnection:
             self._lanes.leave(producer)
             self._retire(producer, seconds)
         if self._retiring:
-            await asyncio.wait(self._retiring, timeout=seconds + 2 * _CLOSE_SECONDS)
+            await asyncio.wait(self._retiring, timeout=seconds + 2 * CLOSE_SECONDS)
 
     def acknowledged(self, seconds: float) -> None:
         """Of `Watcher`."""
@@ -283,18 +283,9 @@ class KafkaConnection:
 
 
 async def _close(producer: AIOKafkaProducer, seconds: float) -> None:
-    """Closes the producer, giving what is under way `seconds`; then ends what `stop` leaves running."""
+    """Closes the producer, giving what is under way `seconds`."""
     if seconds > 0:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await producer.flush()
-    # `flush` may have been cut off: without this, `stop` would wait for ever for what is left, and go on sending it.
-    sender, accumulator = producer._sender, producer._message_accumulator  # noqa: SLF001
-    with suppress(Exception):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await sender.close()
-    accumulator._batches.clear()  # noqa: SLF001
-    accumulator._pending_batches.clear()  # noqa: SLF001
-    with suppress(Exception):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await producer.stop()
+    await close_producer(producer)
