@@ -22,7 +22,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from kybstream.kafka import partitions_of, reading, unreachable
-from kybstream.operations.delivery_ids import IdBuckets, TopicScan, scan_ids
+from kybstream.operations.delivery_ids import TopicScan, scan_ids
+from kybstream.operations.id_buckets import IdBuckets
 from kybstream.settings import KafkaSettings
 from schemas.records import WebhookDelivery
 

@@ -16,7 +16,8 @@ from deploy.embedded.apache_kafka import KafkaNode
 from kybstream.errors import UnavailableError
 from kybstream.ids import new_delivery_id
 from kybstream.operations import collecting, delivery_ids
-from kybstream.operations.delivery_ids import IdBuckets, TopicScan, scan_ids
+from kybstream.operations.delivery_ids import TopicScan, scan_ids
+from kybstream.operations.id_buckets import IdBuckets
 from kybstream.operations.topic_reader import read_topic
 from kybstream.settings import KafkaSettings
 from schemas.codec import encode
