@@ -7,16 +7,15 @@ from collections.abc import Collection
 from time import monotonic
 
 import structlog
-from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from ingress.lanes import Headers
 from ingress.metrics import IngressMetrics
 from kybstream.partitions import PartitionCountError, check_partitions
+from kybstream.topic_limits import topic_limits
 
 LIMITS_SECONDS = 30.0
 """How often Kafka is asked how large a record the topics take: the limit may be raised meanwhile."""
@@ -24,7 +23,6 @@ LIMITS_SECONDS = 30.0
 ASK_SECONDS = 2.0
 """How long it has to answer."""
 
-_LIMIT = "max.message.bytes"
 _NEAR = 16 * 1024
 """A record's size is counted exactly when its value is so near to the limit."""
 
@@ -93,14 +91,8 @@ class TopicFacts:
     async def ask_limits(self, client: AIOKafkaClient) -> None:
         """Asks how large a record the topics take; a broker that does not tell is believed when it refuses one."""
         self._asked_at = monotonic()
-        resources = [(ConfigResourceType.TOPIC, topic, [_LIMIT]) for topic in self._topics]
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                answer = await client.send(client.get_random_node(), DescribeConfigsRequest(resources))
+                self._limits |= await topic_limits(client, self._topics)
         except (KafkaError, OSError, TimeoutError) as error:  # not allowed, or not known to it
             _log.debug("kafka_limits_unknown", error=type(error).__name__)
-            return
-        for error_code, _, _, topic, entries in answer.resources:
-            limits = [int(entry[1]) for entry in entries if entry[0] == _LIMIT and entry[1]]
-            if error_code == 0 and limits:
-                self._limits[topic] = limits[0]

@@ -19,10 +19,11 @@ from aiokafka.errors import (
 from faust.transport.drivers import aiokafka as driver
 
 from kybstream.errors import UnavailableError
+from kybstream.topic_limits import topic_limits
 from streams.batching.errors import RecordTooLargeError, TopicMismatchError
 from streams.batching.partitioner import Row, group_by_partition
 from streams.batching.records import Output
-from streams.batching.sizes import TopicSizes, estimated_bytes, topic_limits
+from streams.batching.sizes import TopicSizes, estimated_bytes
 from streams.batching.store import ADDED_HINT
 
 log = structlog.get_logger(__name__)

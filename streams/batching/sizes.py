@@ -6,22 +6,14 @@ and the producer's sequence numbers have a gap. So a process asks `TopicSizes.fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
-import structlog
-from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from streams.batching.records import Headers, Output
 
-log = structlog.get_logger(__name__)
-
 Fits = Callable[[Output], bool]
 """Whether the topic of an output takes a record of its size."""
-
-_TOPIC = 2  # Kafka's number for a configuration of a topic
-_LIMITS = ("max.message.bytes", "segment.bytes")
 
 
 def everything_fits(_output: Output) -> bool:
@@ -85,23 +77,3 @@ def alone_bytes(output: Output) -> int:
     )
     builder.append(0, 0, key=output.key, value=output.value, headers=list(output.headers))
     return int(builder.size())
-
-
-async def topic_limits(client: Any, topics: Collection[str]) -> dict[str, int]:
-    """Ask Kafka for the most bytes that a record batch of each topic may have.
-
-    Topics of which it does not tell, because they are missing or it may not, are left out.
-    """
-    if not topics:
-        return {}
-    request = DescribeConfigsRequest(resources=[(_TOPIC, topic, None) for topic in sorted(topics)], include_synonyms=False)
-    answer = await client.send(client.get_random_node(), request)
-    limits: dict[str, int] = {}
-    for code, _message, _type, topic, entries in answer.resources:
-        values = {entry[0]: entry[1] for entry in entries}
-        found = [int(values[name]) for name in _LIMITS if values.get(name)]
-        if code == 0 and found:
-            limits[topic] = min(found)
-        elif code:
-            log.info("topic_limits_not_told", topic=topic, code=code)
-    return limits
