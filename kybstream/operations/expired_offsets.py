@@ -67,17 +67,22 @@ async def expired_ranges(settings: Settings) -> list[ExpiredRange]:
     }
     # A table that forgets rows may have forgotten all of a partition: that tells nothing of what was read.
     forgetful = {settings.topic(each.topic) for each in TABLES if getattr(settings.clickhouse.retention_days, each.name)}
+    known = {
+        place: (reader, offset)
+        for reader, offsets in next_offsets.items()  # which read different topics
+        for place, offset in offsets.items()
+        if offset is not None or place[0] not in forgetful
+    }
+    try:
+        states = await look_at_topics(settings.kafka, {place: offset for place, (_, offset) in known.items()})
+    except (KafkaError, OSError) as error:
+        raise unreachable(settings.kafka, error) from None
     found: list[ExpiredRange] = []
-    for reader, offsets in next_offsets.items():
-        known = {place: offset for place, offset in offsets.items() if offset is not None or place[0] not in forgetful}
-        try:
-            states = await look_at_topics(settings.kafka, known)
-        except (KafkaError, OSError) as error:
-            raise unreachable(settings.kafka, error) from None
-        for place, state in sorted(states.items()):
-            gone = ExpiredUnread().find(place, known[place], state.beginning)
-            if gone is not None:
-                found.append(ExpiredRange(reader, gone.topic, gone.partition, gone.first, gone.last))
+    for place, state in sorted(states.items()):
+        reader, offset = known[place]
+        gone = ExpiredUnread().find(place, offset, state.beginning)
+        if gone is not None:
+            found.append(ExpiredRange(reader, gone.topic, gone.partition, gone.first, gone.last))
     return found
 
 
