@@ -135,6 +135,27 @@ async def test_a_record_that_kafka_refuses_stops_nobody(
         assert await ingress.metric("kyb_ingress_producers_replaced_total") == 0
 
 
+@pytest.mark.kafka
+async def test_what_kafka_will_never_take_is_not_spooled(breakable_kafka: KafkaNode, topic_prefix: str, tmp_path: Path) -> None:
+    """Kafka is away: what it would refuse for its size gets 413 all the same, and not a 200 that nobody can keep."""
+    settings = settings_for(
+        breakable_kafka.bootstrap_servers, topic_prefix, ack_timeout_seconds=1, spool_dir=str(tmp_path / "spool")
+    )
+    await make_topics(settings.kafka, {"max.message.bytes": "20000"})
+    async with running(settings) as ingress:
+        assert (await ingress.post(KYB, BODY)).status == 200
+        await wait_until(lambda: _up(ingress), 15, "Kafka is connected")
+        breakable_kafka.pause()
+        assert (await ingress.post(KYB, BODY)).status == 200
+        assert (await ingress.post(KYB, b"x" * 50_000)).status == 413
+        assert await ingress.metric("kyb_ingress_spool_entries") == 1
+        breakable_kafka.resume()
+
+
+async def _up(ingress: Ingress) -> bool:
+    return await ingress.metric("kyb_ingress_kafka_up") == 1
+
+
 async def _do_not_ask(*_: object) -> None:
     """A broker that does not tell its limits."""
 
