@@ -15,7 +15,7 @@ from kybstream.settings import Settings
 from schemas.codec import decode
 from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Record
 from schemas.topics import CASE_EVENTS, CASES, DEAD_LETTERS, DELIVERIES, EVENTS
-from tests.chaos.streams_load import Expected, merge_of
+from tests.chaos.streams_expected import Expected, merge_of
 from tests.streams.model import Rules, expected_case
 from tests.support.topics import whole_topic
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -19,6 +17,7 @@ from schemas.codec import encode
 from schemas.links import make_link
 from schemas.records import CaseEvent, CaseEventKind, WebhookDelivery
 from schemas.topics import LINKS, RAW, entity_key, keyless
+from tests.chaos.streams_expected import Expected
 from tests.streams.pipeline import kyb_body, kyc_body
 
 STEP = timedelta(milliseconds=10)
@@ -73,24 +72,6 @@ class Said(NamedTuple):
     token: str | None = None
     expected_subjects: int | None = None
     repeats: int | None = None
-
-
-@dataclass
-class Expected:
-    """What a load must come to, whatever breaks meanwhile.
-
-    Attributes:
-        first: By delivery id, the delivery that made its event; its own of a new one, None of a quarantined one.
-        told: By case id, all events of the case, without ids.
-        moving: By subject, the case of its registered link, and its results in order. Until the link is read they are on a
-            case of the subject's own.
-        linked_at: By subject, when that link was registered.
-    """
-
-    first: dict[str, str | None] = field(default_factory=dict)
-    told: defaultdict[str, list[CaseEvent]] = field(default_factory=lambda: defaultdict(list))
-    moving: dict[str, tuple[str, list[CaseEvent]]] = field(default_factory=dict)
-    linked_at: dict[str, datetime] = field(default_factory=dict)
 
 
 class Load:
@@ -294,23 +275,3 @@ class Load:
 def delivery_id(number: int) -> str:
     """The id of a delivery of a load."""
     return f"delivery-{number:07}"
-
-
-def merge_of(expected: Expected, subject: str, results: Sequence[CaseEvent]) -> list[CaseEvent]:
-    """The events of the case of the subject's own, if these results came to it before the link was read."""
-    if not results:
-        return []
-    case_id, _ = expected.moving[subject]
-    own = f"kyc:{subject}"
-    merge = msgspec.structs.replace(
-        results[0],
-        kind="merge",
-        case_id=own,
-        received_at=expected.linked_at[subject],
-        merged_into=case_id,
-        status=None,
-        kyc_type=None,
-        kyc_level=None,
-        placement=None,
-    )
-    return [*(msgspec.structs.replace(each, case_id=own, placement="unlinked") for each in results), merge]

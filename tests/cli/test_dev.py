@@ -9,13 +9,12 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-import pytest_asyncio
 
 from deploy.embedded.configuration import new_configuration, write_configuration
 from deploy.embedded.readiness import accepts_connections
@@ -27,6 +26,7 @@ from schemas.records import WebhookDelivery
 from schemas.topics import RAW
 from sinks.query import Value, query
 from tests.cli.commands import failed_clearly
+from tests.cli.starting_dev import StartDev
 from tests.end_to_end.bodies import kyb
 from tests.support.body_keys import in_clear
 from tests.support.stack import (
@@ -45,28 +45,6 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.stack
 
 STOP_SECONDS = 10.0
-StartDev = Callable[..., Background]
-
-
-@pytest_asyncio.fixture
-async def dev(tmp_path: Path) -> AsyncIterator[StartDev]:
-    """Starts `kyb-stream dev` with these arguments and settings in the environment."""
-    started: list[Background] = []
-
-    def start(*arguments: str, **env: str) -> Background:
-        log = tmp_path / f"dev-{len(started)}.log"
-        started.append(Background("dev", *arguments, log=log, env=env, cwd=tmp_path))
-        return started[-1]
-
-    yield start
-    for process in started:
-        await process.close()
-
-
-@pytest.fixture
-def ports() -> Ports:
-    """Where the stack is to listen."""
-    return Ports.free()
 
 
 async def stopped(process: Background, children: list[psutil.Process], ports: Ports) -> int:

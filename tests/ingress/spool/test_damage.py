@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import closing, suppress
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from random import Random
-from time import monotonic
-from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from ingress.spool import Spool, SpoolFailedError
+from ingress.spool import SpoolFailedError
 from ingress.spool.carving import local_bytes
 from ingress.spool.entries import body_of, header_at, record_of
 from ingress.spool.recovery import recover
 from ingress.spool.store import PAGE_BYTES, NewEntry, Store
+from tests.ingress.spool.damaging import ROWS, TURNS, everything, found_in, put_all, until_works
 from tests.ingress.spool.spools import damaged_files, delivery_ids, entry, fill, opened, until
-
-ROWS = 400
-TURNS = 40
-Result = TypeVar("Result")
-SIZES = (600, 600, 600, 9000)  # every fourth entry is on overflow pages
-
-
-async def put_all(spool: Spool) -> None:
-    """Puts `ROWS` entries of several sizes, in several transactions."""
-    for start in range(0, ROWS, 20):
-        await asyncio.gather(*(spool.put(entry(n, size=SIZES[n % len(SIZES)])) for n in range(start, start + 20)))
 
 
 @pytest.fixture
@@ -58,38 +43,6 @@ async def killed(tmp_path: Path) -> Path:
         shutil.copytree(folder, copy)
     assert (copy / "spool.sqlite3-wal").stat().st_size > 10 * PAGE_BYTES
     return copy
-
-
-async def found_in(folder: Path) -> tuple[list[str], dict[str, object]]:
-    """The ids that are there after a start, each entry as it was put, and the event that first told of the damage."""
-    with capture_logs() as logs:
-        async with opened(folder) as spool:
-            stored = await until_works(lambda: spool.oldest(1_000_000, 2**40))
-            for one in stored:
-                number = int(one.entry.delivery_id.rpartition("-")[2])
-                assert one.entry.value == entry(number, size=SIZES[number % len(SIZES)]).value
-            # And it works: what shows only now takes a moment.
-            await until_works(lambda: spool.put(entry(10_000)))
-            while spool.stats().depth:
-                ids = [one.id for one in await until_works(lambda: spool.oldest(100, 2**40))]
-                await until_works(partial(spool.remove, ids))
-    events = [event for event in logs if event["log_level"] == "error"]
-    return [one.entry.delivery_id for one in stored], dict(events[0]) if events else {}
-
-
-async def until_works(work: Callable[[], Awaitable[Result]]) -> Result:
-    """Does it until it does not fail."""
-    deadline = monotonic() + 15
-    while monotonic() < deadline:
-        with suppress(SpoolFailedError):
-            return await work()
-        await asyncio.sleep(0.05)
-    return await work()
-
-
-def everything() -> list[str]:
-    """The ids of what was put, in that order."""
-    return [entry(number).delivery_id for number in range(ROWS)]
 
 
 async def test_a_killed_spool_is_not_damaged(killed: Path) -> None:

@@ -1,0 +1,10 @@
+"""Starting `kyb-stream dev` in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.support.stack import Background
+
+StartDev = Callable[..., Background]
+"""Starts it with these arguments, and settings in the environment."""
