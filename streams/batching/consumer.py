@@ -1,9 +1,8 @@
 """Faust's consumer, delivering each fetched chunk of a partition as one message and committing by ranges.
 
 Positions. `_read_offset` holds the next offset of each partition. aiokafka counts as read what it has handed over, but a
-rebalance can come between that and the delivery. So what was fetched and not delivered is fetched again (`_undelivered`); and
-the first chunk after each stop of the flow must begin at the expected offset, else the position is set back once. What
-begins later even then is a real gap (compaction, retention).
+rebalance can come between that and the delivery. What was fetched and not delivered is fetched again (`_undelivered`). The
+first chunk after a stop of the flow must begin at the expected offset, else the position is set back once; later is a real gap.
 
 The end of a rebalance. Faust lets the partitions be read again, seeks them, and only then empties the agents' queues. A chunk
 that arrives in between would vanish, and its partition would never be committed again: seen in one of ten restarts on a busy
