@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 import brotli
 import pytest
@@ -30,7 +31,7 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
     " GZip ": gzip.compress,
     "deflate": zlib.compress,
     "Deflate": raw_deflate,
-    "br": brotli.compress,
+    "br": partial(brotli.compress, quality=5),
     "zstd": zstd.compress,
     "identity": bytes,
     "": bytes,
