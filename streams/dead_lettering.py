@@ -14,7 +14,7 @@ from schemas.codec import encode
 from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, WebhookDelivery
 from streams.batching.records import Output
 from streams.batching.records import Record as KafkaRecord
-from streams.batching.sizes import Fits
+from streams.batching.sizes import Fits, alone_bytes
 
 TOO_LARGE = "too_large"
 """What a record comes to, a state or an output, is larger than Kafka takes. It is as if the record had not come."""
@@ -39,7 +39,7 @@ class Sizes:
         """
         for output in (*outputs, *(Output(self._changelog, key, value) for key, value in changes.items())):
             if not self._fits(output):
-                raise TooLargeError(f"topic {output.topic} does not take {len(output.value or b'')} bytes")
+                raise TooLargeError(f"topic {output.topic} does not take a batch of {alone_bytes(output)} bytes")
 
     def letter(self, topic: str, key: bytes | None, letter: DeadLetter, trace: str | None) -> Output:
         """The dead letter: whole if its topic takes it so, else without the record's value, else without its headers, too."""

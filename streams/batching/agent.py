@@ -12,7 +12,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from kybstream.errors import KybStreamError
-from streams.batching.errors import StateUnavailableError
+from streams.batching.errors import RecordTooLargeError, StateUnavailableError
 from streams.batching.observing import Measured
 from streams.batching.records import BatchResult, Output, Process, Record, StateReader
 from streams.batching.slices import Slices
@@ -151,10 +151,13 @@ class BatchAgent:
         effects = KafkaEffects(self._app, self._table, events)
         # A rebalance or a stop waits for batches that began; the others, and what would be tried again, it delivers again.
         while self._app.consumer.flow_active and effects.current() and not self._app.should_stop:
+            known = self._app.sizes.version
             try:
                 done = await self._attempt(events)
             except Exception as error:
-                if not _retriable(error):
+                # Computed anew, a batch says nothing larger than what is known by now, whichever partition met the limit.
+                learnt = isinstance(error, RecordTooLargeError) and self._app.sizes.version != known
+                if not (learnt or _retriable(error)):
                     raise
                 outage = "disk" if isinstance(error, StateUnavailableError) else "kafka"
                 failure = {"error": type(error).__name__, "reason": str(error), "seconds": pause, "outage": outage}

@@ -22,13 +22,11 @@ class RecordTooLargeError(RunError):
 
     Attributes:
         appended: Records that were written before the refusal.
-        retriable: Whether the topic's limit was not known. It is now: computed again, the batch can say nothing larger.
     """
 
-    def __init__(self, message: str, *, appended: int, expected: bool) -> None:
+    def __init__(self, message: str, *, appended: int) -> None:
         super().__init__(message, hint="raise the topic's max.message.bytes")
         self.appended = appended
-        self.retriable = not expected  # type: ignore[misc] # of this one
 
 
 class StateLockedError(RunError):

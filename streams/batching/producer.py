@@ -52,8 +52,7 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
             Base offset and number of records of each batch, once all in-sync replicas have them.
 
         Raises:
-            RecordTooLargeError: when the broker refuses a batch for its size. It is retriable if the limit was not known: what
-                is computed anew can then say nothing that is too large.
+            RecordTooLargeError: when the broker refuses a batch for its size. `sizes` knows the limit then.
         """
         producer = self._ensure_producer()
         most = self.sizes.together(topic, self.app.conf.producer_max_batch_size)
@@ -91,8 +90,7 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
                 sequences[place] -= builder.record_count()
         if refused:
             size, count = min((builder.size(), builder.record_count()) for builder in refused)
-            expected = not self.sizes.takes(topic, size, count)
-            if not await self.renew_sizes([topic]) and not expected:
+            if not await self.renew_sizes([topic]) and self.sizes.takes(topic, size, count):
                 self.sizes.refused(topic, size, count)
             appended = sum(
                 builder.record_count()
@@ -102,7 +100,6 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
             raise RecordTooLargeError(
                 f"topic {topic} partition {partition} refuses a batch of {count} records and {size} bytes for its size",
                 appended=appended,
-                expected=expected,
             )
         for answer in answers:
             if isinstance(answer, OutOfOrderSequenceNumber) and place in self._refused:

@@ -22,9 +22,14 @@ def everything_fits(_output: Output) -> bool:
 
 
 class TopicSizes:
-    """The limits of topics, as Kafka said last. A topic whose limit is not known takes everything."""
+    """The limits of topics, as Kafka said last. A topic whose limit is not known takes everything.
+
+    Attributes:
+        version: Another number after each change of what is known.
+    """
 
     def __init__(self) -> None:
+        self.version = 0
         self._alone: dict[str, int] = {}
         self._together: dict[str, int] = {}
         self._exceeded: set[str] = set()
@@ -54,10 +59,12 @@ class TopicSizes:
         self._exceeded -= limits.keys()
         changed = {topic: most for topic, most in limits.items() if self._alone.get(topic) != most}
         self._alone.update(changed)
+        self.version += bool(changed)
         return bool(changed)
 
     def refused(self, topic: str, size: int, records: int) -> None:
         """Note that a topic did not take a batch of this size, whatever Kafka says of its limit."""
+        self.version += 1
         if records > 1:
             self._together[topic] = size // 2
         else:

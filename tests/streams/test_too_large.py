@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -15,6 +18,7 @@ from deploy.embedded.apache_kafka import KafkaNode
 from schemas.codec import decode
 from schemas.records import Case, DeadLetter, Delivery
 from schemas.topics import CASES, DEAD_LETTERS, DELIVERIES, EVENTS
+from streams.batching.producer import BatchProducer
 from streams.batching.records import Output, Record
 from streams.batching.sizes import TopicSizes, alone_bytes, estimated_bytes
 from streams.processing import CasesProcess, IntakeProcess
@@ -150,9 +154,32 @@ def webhooks(door: Door, bodies: Sequence[dict[str, object]]) -> list[Record]:
     return [door.record(door.delivery(body)) for body in bodies]
 
 
+def answered_together(monkeypatch: pytest.MonkeyPatch, topic: str) -> Callable[[], bool]:
+    """Lets Kafka answer two partitions of a topic at once, the second while the first is seen to; tells whether it did."""
+    original = BatchProducer._raise_refused
+    partitions: set[int] = set()
+    both, turn = asyncio.Event(), asyncio.Lock()
+
+    async def together(producer: BatchProducer, name: str, partition: int, *given: Any) -> None:
+        if name != topic:
+            return await original(producer, name, partition, *given)
+        partitions.add(partition)
+        if len(partitions) > 1:
+            both.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(both.wait(), 5)
+        async with turn:
+            return await original(producer, name, partition, *given)
+
+    monkeypatch.setattr(BatchProducer, "_raise_refused", together)
+    return both.is_set
+
+
 @pytest.mark.kafka
 @pytest.mark.timeout(240)
-async def test_no_size_that_kafka_refuses_stops_the_worker(apache_kafka: KafkaNode, topic_prefix: str, tmp_path: Path) -> None:
+async def test_no_size_that_kafka_refuses_stops_the_worker(
+    apache_kafka: KafkaNode, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Changelogs and outputs of both agents, several in a batch; also when a topic's limit changes while the worker runs."""
     door = Door()
     async with lab(apache_kafka.bootstrap_servers, topic_prefix, tmp_path) as given:
@@ -173,11 +200,13 @@ async def test_no_size_that_kafka_refuses_stops_the_worker(apache_kafka: KafkaNo
             assert letters["intake", "too_large"] == first["quarantined"]
             assert {reason for _, reason in letters} == {"too_large"}
 
-            # Kafka refuses now what the worker takes for small enough.
+            # Kafka refuses now what the worker takes for small enough, of two partitions at once.
+            refused_together = answered_together(monkeypatch, topic(EVENTS))
             await limit(given, 300, topic(EVENTS))
             await given.send(webhooks(door, [kyb_body(service_id=f"later-{number}") for number in range(10)]))
             await given.all_committed(183)
             assert (await verdicts(given))["quarantined"] == first["quarantined"] + 10
+            assert refused_together()
 
             # And takes it again.
             await limit(given, 1_000_000, topic(EVENTS))
