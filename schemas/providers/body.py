@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import math
 import re
@@ -22,6 +21,9 @@ NO_ENTITY = "no_entity"
 
 MAX_NESTING = 100
 """Levels of arrays and objects. Without a limit of our own the interpreter's decides, which depends on who calls."""
+
+MAX_VALUES = 20_000
+"""Of a body: its commas and opening brackets outside texts. Each value costs an object; documented bodies have some forty."""
 
 
 class UnreadableBodyError(ValueError):
@@ -54,10 +56,13 @@ IDS = ("service_id", "userNo", "merchantNo", "subMerchantNo")
 """Fields that say what a body is about: of these, different texts stay different even where they cannot be read."""
 
 _TOO_DEEP = "nested too deeply"
+_TOO_MANY = f"more than {MAX_VALUES} values"
 _NOT_AN_OBJECT = "the top level is not a JSON object"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MAX_QUOTES = 4 * MAX_VALUES
+"""A value is a text, at most, and has a text for its name."""
 _LARGE = 64 * 1024
-_EXPONENT = re.compile(rb"\d[eE][-+]?\d\d")
+_EXPONENT = re.compile(rb"[eE](?<=\d[eE])[-+]?\d\d")
 
 
 def _float(text: str) -> float:
@@ -67,6 +72,7 @@ def _float(text: str) -> float:
     return value
 
 
+_Decoder: TypeAlias = msgspec.json.Decoder[dict[str, object]]
 _decoder = msgspec.json.Decoder(dict[str, object])
 _float_decoder = msgspec.json.Decoder(dict[str, object], float_hook=_float)
 """The same, for large bodies with great exponents: each takes msgspec's own reader ten times as long."""
@@ -83,16 +89,21 @@ def read_body(body: bytes) -> Reading:
     be read is null.
 
     Raises:
-        UnreadableBodyError: It is not JSON, too deeply nested, or not an object.
+        UnreadableBodyError: It is not JSON, too deeply nested, not an object, or has too many values.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
+    brackets = _bounded(body)
+    decoder = _float_decoder if len(body) >= _LARGE and _EXPONENT.search(body) else _decoder
     try:
-        content = _decoded(body)
+        reading = Reading(_decoded(body, decoder))
     except UnreadableBodyError as error:
         if error.reason != NOT_JSON or error.detail == _TOO_DEEP:
             raise
-        return _read_mended(body, error)
-    return Reading(content)
+        reading = _read_mended(body, decoder, error)
+    # Only a body with this many brackets can be nested this deeply: the others are not walked through.
+    if brackets > MAX_NESTING and _too_deep(reading.content):
+        raise UnreadableBodyError(NOT_JSON, _TOO_DEEP)
+    return reading
 
 
 def read_ids(body: bytes) -> dict[str, Json]:
@@ -101,9 +112,10 @@ def read_ids(body: bytes) -> dict[str, Json]:
     Costs milliseconds a mebibyte, whatever is in it. It says nothing of the rest: `read_body` may still refuse the body.
 
     Raises:
-        UnreadableBodyError: The structure is not sound, or no object.
+        UnreadableBodyError: The structure is not sound, no object, or has too many values.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
+    _bounded(body)
     try:
         return _ids_of(body)
     except RecursionError:
@@ -139,26 +151,26 @@ def _ids_of(body: bytes) -> dict[str, Json]:
     return content
 
 
-def _read_mended(body: bytes, error: UnreadableBodyError) -> Reading:
+def _read_mended(body: bytes, decoder: _Decoder, error: UnreadableBodyError) -> Reading:
     mended = mend(body)
     if mended is None or mended.body == body:
         raise error
     try:
-        content = _decoded(mended.body)
+        content = _decoded(mended.body, decoder)
     except UnreadableBodyError as still:
         # Positions are those of the body as it came.
         raise (error if still.reason == NOT_JSON else still) from None
     raw = _raw_decoder.decode(mended.marked)
     unreadable = tuple(name for name, value in raw.items() if REPLACEMENT in name or REPLACEMENT_BYTES in bytes(value))
     if not set(IDS).isdisjoint(unreadable):
-        content |= _ids(body, content, unreadable)
+        content |= _ids(body, decoder, content, unreadable)
     return Reading(content, unreadable)
 
 
-def _ids(body: bytes, content: JsonObject, unreadable: Collection[str]) -> dict[str, Json]:
+def _ids(body: bytes, decoder: _Decoder, content: JsonObject, unreadable: Collection[str]) -> dict[str, Json]:
     """The ids among the unreadable fields, as `read_body` promises; an id of which nothing can be read is null."""
     distinct = mend(body, distinct=True)
-    told_apart = {} if distinct is None else _decoded(distinct.body)
+    told_apart = {} if distinct is None else _decoded(distinct.body, decoder)
     ids: dict[str, Json] = {}
     for name in IDS:
         if name in unreadable:
@@ -167,22 +179,31 @@ def _ids(body: bytes, content: JsonObject, unreadable: Collection[str]) -> dict[
     return ids
 
 
-def _decoded(body: bytes) -> dict[str, Json]:
-    if len(body) < _LARGE:
-        return _decoded_by(_decoder, body)
-    # Of a mebibyte of `[]` the collector would look through all lists again and again: ten times what it takes to make them.
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        return _decoded_by(_float_decoder if _EXPONENT.search(body) else _decoder, body)
-    finally:
-        if collects:
-            gc.enable()
+def _bounded(body: bytes) -> int:
+    """How many brackets the body opens, at most.
+
+    Raises:
+        UnreadableBodyError: It has more than `MAX_VALUES`.
+    """
+    brackets = _brackets(body)
+    if brackets + body.count(b",") <= MAX_VALUES and body.count(b'"') <= _MAX_QUOTES:
+        return brackets
+    # Or only its texts are full of them.
+    text = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if text.count(b'"') <= _MAX_QUOTES:
+        outside = b"".join(text.split(b'"')[::2])
+        if _brackets(outside) + outside.count(b",") <= MAX_VALUES:
+            return brackets
+    raise UnreadableBodyError(NOT_JSON, _TOO_MANY)
 
 
-def _decoded_by(decoder: msgspec.json.Decoder[dict[str, object]], body: bytes) -> dict[str, Json]:
+def _brackets(body: bytes) -> int:
+    return body.count(b"[") + body.count(b"{")
+
+
+def _decoded(body: bytes, decoder: _Decoder) -> dict[str, Json]:
     try:
-        content = decoder.decode(body)
+        return decoder.decode(body)  # type: ignore[return-value]  # JSON in, Json out
     except msgspec.ValidationError as error:
         if str(error).startswith("Expected `object`"):
             raise UnreadableBodyError(NOT_AN_OBJECT, _NOT_AN_OBJECT) from None
@@ -191,10 +212,6 @@ def _decoded_by(decoder: msgspec.json.Decoder[dict[str, object]], body: bytes) -
         raise UnreadableBodyError(NOT_JSON, _TOO_DEEP) from None
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise UnreadableBodyError(NOT_JSON, _detail(error)) from None
-    # Only a body with this many brackets can be nested this deeply: the others are not walked through.
-    if body.count(b"[") + body.count(b"{") > MAX_NESTING and _too_deep(content):
-        raise UnreadableBodyError(NOT_JSON, _TOO_DEEP)
-    return content  # type: ignore[return-value]  # JSON in, Json out
 
 
 def _too_deep(content: object) -> bool:

@@ -16,9 +16,9 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 REPLACEMENT_BYTES = REPLACEMENT.encode()
 
 MAX_UNREADABLE = 10_000
-"""Unreadable characters, and unreadable numbers, of one body. One with more is noise, and stays unreadable."""
-MAX_QUOTES = 200_000
-"""Quotes of a body that is mended: each pair costs an object while the texts are taken apart from the rest."""
+"""Unreadable characters of one body. One with more is noise, and stays unreadable."""
+MAX_ODD_NUMBERS = 2_000
+"""Numbers of one body that are looked at because they may be none that can be held. What comes after stays as it is."""
 
 MAX_DIGITS = 4300
 """Of a whole number: what the plain reading takes, too."""
@@ -28,9 +28,9 @@ _HIGH = rb"\\u[dD][89abAB]" + _HEX
 _LOW = rb"\\u[dD][c-fC-F]" + _HEX
 _BAD_ESCAPE = re.compile(
     # Half of a surrogate pair: a high one without a low one behind it, or a low one without a high one before it.
-    rb"\\(u[dD](?:[89abAB]%(hex)s(?!%(low)s)|[c-fC-F]%(hex)s(?<!%(high)s%(low)s))"
+    rb"\\(?![bfnrt/])(u[dD](?:[89abAB]%(hex)s(?!%(low)s)|[c-fC-F]%(hex)s(?<!%(high)s%(low)s))"
     # Or a backslash that begins no escape, as where a text was cut within one.
-    rb"|(?![bfnrt/]|u%(hex)s%(hex)s))" % {b"hex": _HEX, b"high": _HIGH, b"low": _LOW}
+    rb"|(?!u%(hex)s%(hex)s))" % {b"hex": _HEX, b"high": _HIGH, b"low": _LOW}
 )
 # A number's first character comes first in the pattern: that is what makes it fast.
 _ODD_NUMBER = re.compile(
@@ -68,10 +68,10 @@ def mend(body: bytes, *, distinct: bool = False) -> Mended | None:
     # Now each backslash that is left begins an escape, and each quote that is left begins or ends a text.
     text = text.replace(rb"\\", _BACKSLASH).replace(rb"\"", _QUOTE)
     text, escapes = _BAD_ESCAPE.subn(_BACKSLASH + rb"\1" if distinct else REPLACEMENT_BYTES, text, count=MAX_UNREADABLE)
-    if escapes >= MAX_UNREADABLE or text.count(b'"') > MAX_QUOTES:
+    if escapes >= MAX_UNREADABLE:
         return None
     parts = text.split(b'"')
-    outside = _ODD_NUMBER.sub(_number, b'"'.join(parts[0::2]), count=MAX_UNREADABLE)
+    outside = _ODD_NUMBER.sub(_number, b'"'.join(parts[0::2]), count=MAX_ODD_NUMBERS)
     parts[0::2] = outside.split(b'"')
     if len(parts) > 1:
         inside = b'"'.join(parts[1::2])

@@ -6,7 +6,8 @@ from schemas.providers import body, kyb
 from streams import dead_lettering, flood, fold, folding, intake, linking, links, rejecting
 
 DEAD_LETTER_REASONS = {
-    body.NOT_JSON: "stage intake: the body is not JSON, nested too deeply, or cut off; a value that cannot be read is replaced",
+    body.NOT_JSON: "stage intake: the body is not JSON, nested too deeply, of more than 20,000 values, or cut off; a value that"
+    " cannot be read is replaced",
     body.NOT_AN_OBJECT: "stage intake: the body is JSON, but not an object",
     body.NO_ENTITY: "stage intake: the body names no usable `service_id` (KYB) or `userNo` (KYC)",
     dead_lettering.TOO_LARGE: "stages intake, links and cases: a state or an output that follows from the record is larger "

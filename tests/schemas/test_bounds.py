@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kybstream.privacy import Pseudonymiser
 from schemas.providers import kyb, kyc
+from schemas.providers.body import MAX_VALUES, UnreadableBodyError, read_body, read_ids
 from schemas.providers.fields import MAX_CODE_BYTES, MAX_NAME_BYTES, MAX_TEXT_LENGTH, cut_code, cut_text
 from schemas.providers.identity import MAX_SERVICE_ID_LENGTH
 from schemas.providers.kyb import KybFacts, read_kyb
@@ -141,3 +142,50 @@ def test_whatever_a_body_holds_its_facts_are_small(data: st.DataObject, kind: st
     facts = read(kind, **fields, **others)
     assert len(msgspec.json.encode(facts)) < FACTS_BYTES
     assert len(facts.unknown_fields) <= 50
+
+
+def values(unit: bytes, count: int, *, before: bytes = b"") -> bytes:
+    """A body with an id and a list of so many units."""
+    return b'{"service_id":"1",%b"other":[%b]}' % (before, b",".join([unit] * count))
+
+
+@pytest.mark.parametrize("before", [b"", rb'"odd":"\ud83d",', b'"odd":NaN,'], ids=["plain", "half a pair", "no number"])
+@pytest.mark.parametrize(("unit", "each"), [(b"0", 1), (b'"a"', 1), (b"[]", 2), (b'{"":[]}', 3), (b'{"b":{},"c":0}', 4)])
+def test_a_body_has_a_number_of_values(unit: bytes, each: int, before: bytes) -> None:
+    """As many as are allowed are read; with more nothing is, at the ingress and in the intake alike."""
+    own = before.count(b",") + 2  # the object, the list and commas, less the comma that the last unit has not
+    most = (MAX_VALUES - own) // each
+    whole = read_body(values(unit, most, before=before))
+    assert len(whole.content["other"]) == most  # type: ignore[arg-type]
+    assert read_ids(values(unit, most, before=before))["service_id"] == "1"
+    for reader in (read_body, read_ids):
+        with pytest.raises(UnreadableBodyError, match=f"more than {MAX_VALUES} values"):
+            reader(values(unit, most + 1, before=before))
+
+
+@pytest.mark.parametrize("before", [b"", rb'"odd":"\ud83d",', b'"odd":NaN,'], ids=["plain", "half a pair", "no number"])
+@pytest.mark.parametrize("text", ["a,b;", "[{", '"', "\\", '\\"', '\\\\",['])
+def test_what_stands_in_a_text_is_no_value(text: str, before: bytes) -> None:
+    """A table or a document that is one text may have as many commas, brackets and quotes as there is room for."""
+    whole = text * (MEBIBYTE // len(text) // 3)
+    body = b'{"service_id":"1",%b"other":%b}' % (before, msgspec.json.encode(whole))
+    assert read_body(body).content["other"] == whole
+    assert read_ids(body)["service_id"] == "1"
+
+
+@given(
+    st.lists(st.sampled_from([b'"', b"\\", b",", b"[", b"]", b"{", b"}", b":", b"0", b"a", b"1e999"]), max_size=12),
+    st.sampled_from([1, MAX_VALUES // 2, MAX_VALUES, 2 * MAX_VALUES]),
+)
+@settings(max_examples=100, deadline=None)
+def test_hostile_structures_cost_milliseconds(unit: list[bytes], times: int) -> None:
+    """Whatever is repeated: an object, or an error, and what the ingress reads of it is what the intake reads."""
+    body = b'{"service_id":"1","other":[' + b"".join(unit) * min(times, MEBIBYTE // (len(unit) or 1)) + b"]}"
+    began = time.process_time()
+    try:
+        found = read_body(body).content
+    except UnreadableBodyError:
+        found = None
+    assert time.process_time() - began < 1
+    if found is not None:
+        assert read_ids(body).get("service_id") == found["service_id"]
