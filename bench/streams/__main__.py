@@ -34,7 +34,10 @@ from deploy.embedded.configuration import BODY_KEY, new_configuration, write_con
 from deploy.embedded.ports import free_port
 from kybstream.encryption import BodyEncryptor
 from kybstream.errors import KybStreamError, RunError
+from kybstream.kafka import ensure_topics
+from kybstream.settings import load_settings
 from schemas.topics import ALL_TOPICS, CASE_EVENTS, RAW
+from streams.worker import changelog_topics
 
 JOIN_MS = 4_000
 """How long a new group waits for members: two processes then get their halves at once, not one after the other."""
@@ -88,7 +91,11 @@ class Bench:
         count = self._counts[contestant.source]
         made = contestant.made(count)
         await self._topics.renew(made)
-        commands = [contestant.command(self._setting(contestant, group, number)) for number in range(processes)]
+        settings = [self._setting(contestant, group, number) for number in range(processes)]
+        # As `kyb-stream migrate` makes them: the worker makes none.
+        ours = load_settings(settings[0].config)
+        await ensure_topics(ours.kafka, changelog_topics(ours))
+        commands = [contestant.command(each) for each in settings]
         try:
             return await measure(self._bootstrap, commands, self._scratch / f"{group}.log", count, made)
         except RunError as error:

@@ -90,6 +90,10 @@ class BatchAgent:
         self._turns = Turns(app.batch_records)
         self._running: set[asyncio.Task[None]] = set()
 
+    def piece(self) -> int:
+        """Return the most records that one message may hold."""
+        return self._slices.piece()
+
     async def consume(self, stream: Any) -> None:
         """The agent's body: queue each event by its partition number; a task serves each number that has some.
 

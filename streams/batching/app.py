@@ -119,7 +119,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         self.at_rest = asyncio.Event()
         self._partitions = partitions
         self._changelog_config = dict(changelog_config or {})
-        self._batch_agents: list[BatchAgent] = []
+        self._batch_agents: dict[str, BatchAgent] = {}
         super().__init__(
             id,
             broker=[f"kafka://{address.strip()}" for address in broker.split(",")],
@@ -191,8 +191,12 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         """
         table.source_topics |= set(source.topics)
         agent = BatchAgent(self, table, process, retells=retells)
-        self._batch_agents.append(agent)
+        self._batch_agents |= dict.fromkeys(source.topics, agent)
         self.agent(source, name=name or f"{table.name}-agent", concurrency=1)(agent.consume)
+
+    def piece(self, topic: str) -> int:
+        """Return the most records of a source topic that one message may hold: a batch ends between two messages."""
+        return self._batch_agents[topic].piece()
 
     # -- running
 
@@ -251,7 +255,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
 
     def abandon(self) -> None:
         """Cancel the batches still running and free what never started; `runner.run` does so after the app has stopped."""
-        for agent in self._batch_agents:
+        for agent in set(self._batch_agents.values()):
             agent.cancel()
         if self._consumer is not None:
             self._consumer.close_unused_loop()

@@ -31,9 +31,6 @@ log = structlog.get_logger(__name__)
 FETCH_SECONDS = 1.0
 """How long one fetch waits for records; also how long a stop may have to wait for it."""
 
-DELIVERED_RECORDS = 250
-"""Most records of one message: a batch is several of them, and what it costs decides how many."""
-
 REBALANCE_PAUSE_SECONDS = 0.01
 """Between fetches at the end of a rebalance, so that they do not spin."""
 
@@ -140,8 +137,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
 
     async def _deliver_chunk(self, tp: TP, chunk: Sequence[Any], generation: int) -> None:
         if tp.topic in self.app.source_topics:
-            for first in range(0, len(chunk), DELIVERED_RECORDS):
-                piece = chunk[first : first + DELIVERED_RECORDS]
+            most = self.app.piece(tp.topic)
+            for first in range(0, len(chunk), most):
+                piece = chunk[first : first + most]
                 await self._deliver_batch(tp, piece, generation)
                 self._read_offset[tp] = piece[-1].offset + 1
         elif tp.topic in self.app.batched_topics:

@@ -55,12 +55,14 @@ class BatchProducer(driver.Producer):  # type: ignore[misc] # Faust publishes no
             RecordTooLargeError: when the broker refuses a batch for its size. `sizes` knows the limit then.
         """
         producer = self._ensure_producer()
-        most = self.sizes.together(topic, self.app.conf.producer_max_batch_size)
+        usual = self.app.conf.producer_max_batch_size
+        most = self.sizes.together(topic, usual)
         sent: list[tuple[Any, Any]] = []
         builder = None
         for key, value, timestamp_ms, given in rows:
             headers = given if isinstance(given, list) else list(given)  # aiokafka takes nothing else
-            full = builder is not None and builder.size() + estimated_bytes(key, value, headers) > most
+            # The builder itself keeps to the usual size.
+            full = most < usual and builder is not None and builder.size() + estimated_bytes(key, value, headers) > most
             # A builder takes its first record whatever its size, so a new one never refuses.
             if full or builder is None or builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
                 if builder is not None:

@@ -20,6 +20,11 @@ from streams.batching.records import BatchResult, DeadRecord, Output, Process, R
 SLICE_SECONDS = 0.02
 BATCH_SECONDS = 1.0
 
+MAX_PIECE = 2_000
+"""Records that a batch takes whole or not at all. Small ones cost throughput: of 250, a fifth of the records of an intake."""
+
+_PIECE_SLICES = 10
+
 _FIRST = 50
 """Records of an agent's first slice, whose cost nobody knows yet."""
 
@@ -60,6 +65,10 @@ class Slices:
         self._turn = turn
         self._clock = clock
         self._size = _FIRST
+
+    def piece(self) -> int:
+        """Return how many records may be put into a batch as one, so that it ends between two such: about 0.2 s of work."""
+        return min(self._size * _PIECE_SLICES, MAX_PIECE)
 
     async def compute(
         self, partition: int, records: Sequence[Record], state: StateReader, *, ends: Sequence[int], current: Callable[[], bool]

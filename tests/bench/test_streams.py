@@ -17,7 +17,7 @@ LINE = re.compile(
     re.MULTILINE,
 )
 SHORT = ["--records", "20000", "--deliveries", "8000", "--rounds", "1", "--processes", "1"]
-LETTERS = ["limit", "dedupe", "intake", "cases"]
+LETTERS = ["limit", "dedupe", "intake", "worker", "cases"]
 
 
 def test_json_records_have_the_size_that_the_table_speaks_of() -> None:

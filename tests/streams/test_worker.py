@@ -17,7 +17,10 @@ async def test_the_intake_remembers_before_it_tells_and_the_cases_do_not(tmp_pat
         }
     )
     app, _ = build_app(settings)
-    assert {agent._table.name: agent._retells for agent in app._batch_agents} == {INTAKE_TABLE: True, CASES_TABLE: False}
+    assert {agent._table.name: agent._retells for agent in app._batch_agents.values()} == {
+        INTAKE_TABLE: True,
+        CASES_TABLE: False,
+    }
 
 
 def test_a_restart_keeps_its_partitions_as_long_as_the_settings_say(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.batching import BatchResult, DeadRecord, Output, Record, StateReader
-from streams.batching.slices import BATCH_SECONDS, SLICE_SECONDS, Slices
+from streams.batching.slices import BATCH_SECONDS, MAX_PIECE, SLICE_SECONDS, Slices
 from tests.streams.pipeline import DictState
 
 
@@ -148,3 +148,16 @@ async def test_a_lost_partition_is_computed_no_further() -> None:
         0, records([0] * 300), DictState(), ends=[300], current=first
     )
     assert (result, done, len(process.calls)) == (BatchResult(), 0, 1)
+
+
+async def test_what_costs_much_is_put_into_batches_in_small_pieces() -> None:
+    """A batch can end between two pieces, and small ones cost throughput."""
+    clock = Clock()
+    slices = Slices(Costly(clock, [SLICE_SECONDS / 4] * 1_000), asyncio.Lock(), clock)
+    first = slices.piece()
+    await slices.compute(0, records([0] * 100), DictState(), ends=[100], current=always)
+    assert 10 < slices.piece() <= 40 < first
+    cheap = Slices(Costly(clock, [0.0] * 9_000), asyncio.Lock(), clock)
+    for _ in range(5):
+        await cheap.compute(0, records([0] * 1_000), DictState(), ends=[1_000], current=always)
+    assert cheap.piece() == MAX_PIECE
