@@ -194,6 +194,8 @@ def _bounded(body: bytes) -> int:
         outside = b"".join(text.split(b'"')[::2])
         if _brackets(outside) + outside.count(b",") <= MAX_VALUES:
             return brackets
+    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+        raise UnreadableBodyError(NOT_AN_OBJECT, _NOT_AN_OBJECT)
     raise UnreadableBodyError(NOT_JSON, _TOO_MANY)
 
 

@@ -65,10 +65,11 @@ class Slices:
         self._turn = turn
         self._clock = clock
         self._size = _FIRST
+        self._learnt = False
 
     def piece(self) -> int:
         """Return how many records may be put into a batch as one, so that it ends between two such: about 0.2 s of work."""
-        return min(self._size * _PIECE_SLICES, MAX_PIECE)
+        return min(self._size * _PIECE_SLICES, MAX_PIECE) if self._learnt else _FIRST
 
     async def compute(
         self, partition: int, records: Sequence[Record], state: StateReader, *, ends: Sequence[int], current: Callable[[], bool]
@@ -113,6 +114,7 @@ class Slices:
         return BatchResult(outputs, overlay.writes, dead, counts), done
 
     def _learn(self, records: int, took: float) -> None:
+        self._learnt = True
         fitting = max(1, round(records * SLICE_SECONDS / max(took, 1e-6)))
         # A small slice says little about a large one.
         self._size = min(fitting, max(self._size, records) * _GROWTH) if fitting > self._size else fitting

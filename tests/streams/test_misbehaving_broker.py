@@ -19,6 +19,7 @@ from schemas.codec import decode
 from schemas.links import make_link, make_withdrawal
 from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Record
 from streams.batching.records import Record as KafkaRecord
+from streams.flood import BOUNDS
 from streams.policy import DEFAULT_DEADLINE
 from tests.streams.misbehaving_broker import PARTITIONS, Broker, Kill
 from tests.streams.model import Rules, expected_case, is_here
@@ -45,6 +46,8 @@ KILLS = st.none() | st.builds(Kill, st.integers(0, 3), st.sampled_from([0.0, 0.5
 PLACES = st.sampled_from(Broker().places)
 TURNS = st.lists(st.tuples(st.integers(0, 11), st.integers(1, 6), KILLS), min_size=1, max_size=8)
 """Which of the partitions that are behind, how many records of it, and a kill."""
+FEW = 2 * BOUNDS.edge
+"""Links, and withdrawals, that are all kept one by one: of more, the case says that there are many, and the model does not."""
 
 
 class MisbehavingBroker(RuleBasedStateMachine):
@@ -98,6 +101,7 @@ class MisbehavingBroker(RuleBasedStateMachine):
         """A webhook that is no JSON."""
         self._send(b"no json")
 
+    @precondition(lambda self: len(self.links) < FEW)
     @rule(person=PERSONS, wrong=st.sampled_from([False, False, False, True]))
     def register(self, person: str, *, wrong: bool) -> None:
         """A link, seldom to another company than the person's."""
@@ -108,7 +112,7 @@ class MisbehavingBroker(RuleBasedStateMachine):
         link = make_link("acme", case_id, self._subject(person), expected_subjects=None, registered_at=START + self.now)
         self._append(link_record(link))
 
-    @precondition(lambda self: self.links)
+    @precondition(lambda self: self.links and len(self.withdrawals) < FEW)
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:
         """A link is taken back."""

@@ -82,7 +82,7 @@ def test_a_body_that_cannot_be_processed_is_kept_whole_and_stops_nobody(reason: 
     assert told.case_events == []
 
 
-@pytest.mark.parametrize("rest", [b'"a": ' + b"[" * 500 + b"]" * 500, b'"a": [' + b"1e999," * 20_000 + b"1]"])
+@pytest.mark.parametrize("rest", [b'"a": ' + b"[" * 500 + b"]" * 500, b'"a": [' + b"1e999," * 10_000 + b"1]"])
 def test_a_body_that_only_the_intake_refuses_is_the_sender_s(rest: bytes) -> None:
     """The ingress reads the entity and nothing else: a sender of such bodies must not reach the dead-letter limit."""
     door = Door()
