@@ -25,6 +25,7 @@ from kybstream.kafka_outages import telling_kafka_outages
 from kybstream.partitions import partition_of
 from kybstream.producing import CLOSE_SECONDS, close_producer
 from kybstream.settings import KafkaSettings
+from kybstream.side_tasks import kept_up
 
 CONNECT_SECONDS = 10.0
 """How long one attempt to connect may take."""
@@ -102,7 +103,9 @@ class KafkaConnection:
 
     def start(self) -> None:
         """Begins to connect, in the background; returns at once, whether or not Kafka is there."""
-        self._keeper = asyncio.create_task(self._keep_connected(), name="kafka-connection")
+        self._keeper = asyncio.create_task(
+            kept_up("ingress", "kafka-connection", self._keep_connected), name="kafka-connection"
+        )
 
     async def produce(
         self, topic: str, key: bytes, value: bytes, headers: Headers, *, ack_timeout_seconds: float | None = None
@@ -205,7 +208,11 @@ class KafkaConnection:
             if reason is None:
                 connected_at = perf_counter()
                 self._take(producer)
-                await self._until_lost(producer)
+                try:
+                    await self._until_lost(producer)
+                except Exception:
+                    self._give_up(producer, "not_watched")
+                    raise
                 if perf_counter() - connected_at > _LONGEST_PAUSE_SECONDS:
                     pause = _FIRST_PAUSE_SECONDS
                     continue

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from ingress.metrics import IngressMetrics
 from ingress.publish import Publisher
 from ingress.spool import Lanes, Spool, SpoolLimits, drain, drain_left_behind, spool_folder
 from kybstream.settings import IngressSettings
+from kybstream.side_tasks import SideTask, kept_up
 
 
 async def open_spool(ingress: IngressSettings, index: int, count: int, metrics: IngressMetrics) -> Spool | None:
@@ -43,11 +45,10 @@ class Draining:
         self._tasks: set[asyncio.Task[None]] = set()
         send, on_progress = publisher.send_spooled, metrics.drained.inc
         if spool is not None:
-            self._tasks.add(
-                asyncio.create_task(drain(spool, send, self._stop, lanes=lanes, on_progress=on_progress), name="drain")
-            )
+            self._keep_up("drain", partial(drain, spool, send, self._stop, lanes=lanes, on_progress=on_progress))
         if ingress.spool_dir is not None and index == 0:
-            left_behind = drain_left_behind(
+            left_behind = partial(
+                drain_left_behind,
                 Path(ingress.spool_dir),
                 count,
                 send,
@@ -57,7 +58,10 @@ class Draining:
                 lanes=lanes,
                 watch=metrics.watch_spool,
             )
-            self._tasks.add(asyncio.create_task(left_behind, name="drain-left-behind"))
+            self._keep_up("drain-left-behind", left_behind)
+
+    def _keep_up(self, name: str, task: SideTask) -> None:
+        self._tasks.add(asyncio.create_task(kept_up("ingress", name, task), name=name))
 
     async def stop(self, seconds: float) -> None:
         """Ends them, and waits for what is being sent; what is not acknowledged stays in the spool."""

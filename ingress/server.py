@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -28,8 +29,9 @@ from ingress.sources import Sources
 from ingress.tracing import open_tracing
 from ingress.webhooks import Webhooks
 from kybstream.encryption import BodyEncryptor, body_encryptor
-from kybstream.errors import ConfigurationError
+from kybstream.errors import ConfigurationError, KybStreamError
 from kybstream.settings import Settings
+from kybstream.side_tasks import kept_up
 from schemas.topics import RAW, REJECTIONS
 
 REPORT_SECONDS = 5.0
@@ -100,7 +102,8 @@ async def serve(
         raise
     connection.start()
     draining = Draining(ingress, spool, publisher, metrics, index=index, count=count, partitions=settings.kafka.partitions)
-    reporting = asyncio.create_task(_report_every_minute(rejections, publisher), name="rejections")
+    report = partial(_report_every_minute, rejections, publisher)
+    reporting = asyncio.create_task(kept_up("ingress", "rejections", report), name="rejections")
     try:
         _log.info("ingress_listening", host=ingress.host, port=entrance.port, sources=sorted(sources.tenants))
         if ready is not None:
@@ -164,7 +167,7 @@ async def _report_every_minute(rejections: RejectionCounts, publisher: Publisher
         try:
             for sent in await publisher.publish_rejections(rejections.due(_now())):
                 rejections.settle(sent)
-        except Exception as error:  # noqa: BLE001 - counts are best effort; the next round tries again
+        except KybStreamError as error:  # counts are best effort; the next round tries again
             _log.warning("rejections_not_sent", error=type(error).__name__)
 
 

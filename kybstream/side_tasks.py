@@ -6,10 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 
+import structlog
+
 from kybstream.errors import KybStreamError, RunError
 from kybstream.stacks import place_of
 
 SideTask = Callable[[], Awaitable[None]]
+
+PAUSE_SECONDS = 5.0
+"""Between the failure of a task that is kept up and its next beginning."""
+
+_log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -50,6 +57,25 @@ async def _worded(component: str, name: str, task: SideTask) -> None:
             f"the {component} ended because its task {name!r} failed with an unexpected {kind} at {place_of(error)}",
             hint="Please report it. Start the process again: nothing is lost.",
         ) from error
+
+
+async def kept_up(component: str, name: str, task: SideTask) -> None:
+    """Runs a task until it returns; begins it again after a failure that nobody foresaw. For what must not end for it.
+
+    Each failure is told in the log by its kind and place, without its text, which may quote data.
+
+    Args:
+        component: Whose task it is, for the log.
+        name: What it does, likewise.
+        task: What begins it.
+    """
+    while True:
+        try:
+            return await task()
+        except Exception as error:  # noqa: BLE001 - told, and tried again
+            failure = {"error": type(error).__name__, "place": place_of(error), "seconds": PAUSE_SECONDS}
+            _log.error("task_failed", component=component, task=name, **failure)
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def settle(tasks: Collection[asyncio.Task[None]], seconds: float) -> None:

@@ -103,7 +103,7 @@ async def _drain_to_the_end(
     enough = asyncio.Event()
     draining = asyncio.create_task(drain(spool, send, enough, lanes=lanes, on_progress=on_progress))
     try:
-        while not stop.is_set() and spool.stats().depth:
+        while not (stop.is_set() or draining.done()) and spool.stats().depth:
             await first_of(asyncio.sleep(_EMPTY_SECONDS), stop)
         enough.set()
         await draining

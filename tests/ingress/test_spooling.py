@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ import pytest
 from deploy.embedded.noida import broker_child
 from deploy.embedded.ports import free_port
 from deploy.embedded.supervisor import Supervisor
+from ingress.connection import KafkaConnection
 from ingress.server import serve
+from ingress.spool import Spool
+from kybstream import side_tasks
 from kybstream.errors import RunError
 from tests.ingress.harness import KYB_TOKEN, Ingress, deliveries_of, make_topics, running, settings_for
 from tests.support.waiting import wait_until
@@ -76,3 +80,37 @@ async def test_a_spool_belongs_to_one_process(tmp_path: Path, topic_prefix: str)
     async with running(settings):
         with pytest.raises(RunError, match="spool is in use by process"):
             await serve(settings, stop=asyncio.Event())
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> Callable[[], int]:
+    """Lets a method fail at its first call in a way that nobody foresaw; tells how often it was called."""
+    original, calls = getattr(owner, name), 0
+
+    async def failing(*given: object, **named: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyError
+        return await original(*given, **named)
+
+    monkeypatch.setattr(owner, name, failing)
+    return lambda: calls
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Spool, "oldest"), (KafkaConnection, "_until_lost")])
+async def test_a_bug_beside_the_requests_stops_neither_draining_nor_connecting(  # noqa: PLR0917 - fixtures
+    owner: type, name: str, noida_broker: str, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is begun again: what is in the spool reaches Kafka, and what comes is taken."""
+    monkeypatch.setattr(side_tasks, "PAUSE_SECONDS", 0.1)
+    settings = settings_for(noida_broker, topic_prefix, spool_dir=str(tmp_path / "spool"))
+    calls = failing_once(monkeypatch, owner, name)
+    async with running(settings) as ingress:
+        accepted = await accepted_of(ingress, range(10))  # before the topics are there
+        await make_topics(settings.kafka)
+        await wait_until(lambda: calls() > 1, 30, "it has failed and was begun again")
+        await wait_until(lambda: is_empty(ingress), 30, "the spool is drained")
+        accepted |= await accepted_of(ingress, range(10, 20))
+        await wait_until(lambda: is_empty(ingress), 30, "the spool is drained")
+        assert accepted == set(await deliveries_of(settings))
+        await ingress.end()

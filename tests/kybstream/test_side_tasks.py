@@ -4,9 +4,11 @@ import asyncio
 from functools import partial
 
 import pytest
+import structlog
 
+from kybstream import side_tasks as module
 from kybstream.errors import RunError, UnavailableError
-from kybstream.side_tasks import side_tasks
+from kybstream.side_tasks import kept_up, side_tasks
 
 
 async def _for_ever(ended: list[str]) -> None:
@@ -64,3 +66,35 @@ async def test_a_block_that_is_cancelled_stays_cancelled() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_task_that_is_kept_up_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each failure, which is told by its kind and place and without its text, until it returns."""
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.0)
+    begun = 0
+
+    async def task() -> None:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            await _failing(KeyError("secret") if begun == 1 else UnavailableError("secret"))
+
+    with structlog.testing.capture_logs() as logs:
+        await kept_up("ingress", "drain", task)
+    assert begun == 3
+    assert [(each["event"], each["task"], each["error"]) for each in logs] == [
+        ("task_failed", "drain", "KeyError"),
+        ("task_failed", "drain", "UnavailableError"),
+    ]
+    assert "secret" not in str(logs)
+
+
+async def test_a_task_that_is_kept_up_can_be_cancelled() -> None:
+    """It ends, and is not begun again."""
+    ended: list[str] = []
+    task = asyncio.create_task(kept_up("ingress", "drain", partial(_for_ever, ended)))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["task"]

@@ -146,3 +146,18 @@ async def test_a_spool_that_cannot_be_opened_does_not_pass_for_empty(tmp_path: P
     draining = Draining(tmp_path, 1)
     await draining.done()
     assert draining.sent == ["one"]
+
+
+async def test_a_bug_in_draining_it_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with the error, and the folder is free again, so that it can be begun anew."""
+
+    async def failing(*_given: object, **_named: object) -> None:
+        raise KeyError
+
+    await leave(tmp_path / "1", "a")
+    monkeypatch.setattr(module, "drain", failing)
+    draining = Draining(tmp_path, 1)
+    with pytest.raises(KeyError):
+        await draining.done()
+    assert draining.watched == []
+    assert await entries_of(tmp_path / "1") == ["a"]
