@@ -42,6 +42,10 @@ class AlchemySorted:
         timestamp = request.headers.get(self.timestamp_header)
         if timestamp is None:
             return Verdict.MISSING_HEADER
+        # What costs little comes first: whoever sends this may be anybody.
+        verdict = timestamp_verdict(timestamp, now, self.tolerance_seconds)
+        if not verdict.accepted:
+            return verdict
         try:
             body = parse_object(request.body)
             signed = self._signed_part(body)
@@ -54,9 +58,6 @@ class AlchemySorted:
         given = from_base64(signature)
         if given is None:
             return Verdict.MALFORMED
-        verdict = timestamp_verdict(timestamp, now, self.tolerance_seconds)
-        if not verdict.accepted:
-            return verdict
         path = self.path_prefix + request.path.partition("?")[0]
         message = sent_bytes(timestamp + request.method + path) + signed
         return any_equal((hmac.digest(secret, message, hashlib.sha256) for secret in self.secrets), given)

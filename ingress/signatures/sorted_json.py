@@ -6,6 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from schemas.providers.body import require_bounded
+
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class Number(str):
     """A JSON number as its text."""
@@ -24,9 +28,10 @@ def parse_object(body: bytes) -> dict[str, Value]:
     """The JSON object that the body is.
 
     Raises:
-        NotAnObjectError: It is not UTF-8, not JSON, not an object, or nested too deeply.
+        NotAnObjectError: It is not UTF-8, not JSON, not an object, nested too deeply, or has too many values.
     """
     try:
+        require_bounded(body)
         value = json.loads(body.decode("utf-8-sig"), parse_int=Number, parse_float=Number, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise NotAnObjectError from None
@@ -55,10 +60,6 @@ def _written(value: Value) -> str:
     if isinstance(value, list):
         return "[" + ",".join(_written(item) for item in value) + "]"
     return _quoted(value)
-
-
-def _quoted(value: str | bool | None) -> str:  # noqa: FBT001 - a JSON scalar
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _refuse(constant: str) -> Value:

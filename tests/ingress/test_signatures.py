@@ -22,6 +22,7 @@ from ingress.signatures.build import SCHEMES, build_verifier
 from ingress.signatures.verifier import SignedRequest, Verdict
 from kybstream.errors import ConfigurationError
 from kybstream.settings import SourceSettings
+from schemas.providers.body import MAX_VALUES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TS = str(int(NOW.timestamp()))
@@ -320,6 +321,19 @@ def test_alchemy_sorted_takes_the_signature_from_the_body() -> None:
     assert verify("alchemy-sorted", headers, b'{"b":1,"a":""}', drop_empty=False) is Verdict.VALID
     assert verify("alchemy-sorted", headers, b'{"b":1,"a":""}') is Verdict.BAD_SIGNATURE
     assert verify("alchemy-sorted", headers, b"[1]") is Verdict.MALFORMED
+
+
+@pytest.mark.parametrize("unit", [b"0", b"null", b'"a"', b"[]", b'{"b":0}'])
+def test_alchemy_sorted_reads_bodies_of_a_number_of_values(unit: bytes) -> None:
+    """Anybody may send a body to be sorted, so one with more is malformed, whatever its signature: it took half a second."""
+
+    def body(count: int) -> bytes:
+        return b'{"a":[' + b",".join([unit] * count) + b"]}"
+
+    most = (MAX_VALUES - 2) // (1 + unit.count(b"[") + unit.count(b"{"))
+    assert verify("alchemy-sorted", sign_alchemy_sorted(NEW, body(most)), body(most)) is Verdict.VALID
+    more = body(2 * most)
+    assert verify("alchemy-sorted", sign_alchemy_sorted(NEW, more), more) is Verdict.MALFORMED
 
 
 def test_alchemy_paths_can_be_given_their_prefix_back() -> None:
