@@ -17,6 +17,7 @@ from faust.auth import SASLCredentials
 
 from kybstream.encryption import body_decryptor
 from kybstream.errors import ConfigurationError, RunError
+from kybstream.folder_lock import lock_folder
 from kybstream.kafka import client_options, require_topics
 from kybstream.kafka_outages import telling_kafka_outages
 from kybstream.settings import KafkaSettings, Settings
@@ -144,7 +145,7 @@ async def run_worker(
         DeadLetterLimitError: Too many records cannot be processed.
         StalledError: Nothing went on for too long.
         RunError: A topic is missing (`kyb-stream migrate` makes them), partitions were added but no state was moved, the port
-            of the health pages is in use, or the worker crashed.
+            of the health pages or the data folder is in use, or the worker crashed.
     """
     if not settings.tenants:
         raise ConfigurationError("no [[tenants]] are configured", hint="kyb-stream.example.toml shows one.")
@@ -153,20 +154,21 @@ async def run_worker(
     await require_state_in_place(settings.kafka, changelog_topics(settings))
     metrics = WorkerMetrics()
     app, cases = build_app(settings, metrics, clock)
-    async with telling_kafka_outages(settings.kafka, topics), monitored(app, metrics, settings.worker, leave):
-        case_events = TopicNames(settings.kafka.topic_prefix).case_events
-        expiring = let_cases_expire(app, cases, case_events, clock, every=settings.worker.timer_seconds, ready=ready)
-        timer = asyncio.create_task(expiring)
-        looks = asyncio.create_task(metrics.retention.run(settings.kafka, app.unread))
-        beside = (timer, looks)
-        for task in beside:
-            task.add_done_callback(lambda done: _crash_with(app, done))
-        try:
-            await run(app, stop)
-        finally:
+    with lock_folder(Path(settings.worker.data_dir)):
+        async with telling_kafka_outages(settings.kafka, topics), monitored(app, metrics, settings.worker, leave):
+            case_events = TopicNames(settings.kafka.topic_prefix).case_events
+            expiring = let_cases_expire(app, cases, case_events, clock, every=settings.worker.timer_seconds, ready=ready)
+            timer = asyncio.create_task(expiring)
+            looks = asyncio.create_task(metrics.retention.run(settings.kafka, app.unread))
+            beside = (timer, looks)
             for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+                task.add_done_callback(lambda done: _crash_with(app, done))
+            try:
+                await run(app, stop)
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
 
 
 def _crash_with(app: BatchApp, timer: asyncio.Task[None]) -> None:

@@ -149,11 +149,20 @@ async def test_a_worker_that_stays_stuck_ends_with_an_error(
         assert len(await given.read(DELIVERIES)) == 6
 
 
-async def test_a_port_in_use_ends_the_start(noida_broker: str, topic_prefix: str, tmp_path: Path) -> None:
-    """Two workers with one health port on a machine: the second says so, and joins no group."""
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [({"data_dir": "another"}, "health pages of the worker is in use"), ({"health_port": 0}, "is in use by process")],
+    ids=["port", "folder"],
+)
+async def test_what_another_worker_uses_ends_the_start(
+    own: dict[str, object], reason: str, noida_broker: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Two workers with one health port, or one data folder, on a machine: the second says so, and joins no group."""
     async with lab(noida_broker, topic_prefix, tmp_path) as given, running_worker(given.settings):
-        with pytest.raises(RunError, match="health pages of the worker is in use"):
-            async with running_worker(given.settings):
+        own = {name: str(tmp_path / value) if isinstance(value, str) else value for name, value in own.items()}
+        second = given.settings.model_copy(update={"worker": given.settings.worker.model_copy(update=own)})
+        with pytest.raises(RunError, match=reason):
+            async with running_worker(second):
                 pass
 
 
