@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -78,7 +79,7 @@ async def kept_up(component: str, name: str, task: SideTask) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def settle(tasks: Collection[asyncio.Task[None]], seconds: float) -> None:
+async def settle(tasks: Collection[asyncio.Future[Any]], seconds: float) -> None:
     """Waits for the tasks so long, then cancels those that go on. What they raise is for others to look at."""
     if not tasks:
         return

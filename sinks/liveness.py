@@ -76,5 +76,6 @@ class Liveness:
             if seconds > self._stalled_after:
                 return Stall(seconds, f"topic {worst[0]} partition {worst[1]}: {what} for {seconds:.0f} s")
         elif seen.phase == "starting" and not seen.lags and now - self._began > self._stalled_after:
-            return Stall(now - self._began, f"starting for {now - self._began:.0f} s: Kafka or ClickHouse does not answer")
+            seconds = now - self._began
+            return Stall(seconds, f"starting for {seconds:.0f} s: Kafka, its group or ClickHouse does not answer")
         return None

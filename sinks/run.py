@@ -17,6 +17,7 @@ from kybstream.kafka import client_options, durable_producer, pace_fetches, read
 from kybstream.kafka_outages import telling_kafka_outages
 from kybstream.producing import ReplacedProducer
 from kybstream.settings import Settings
+from kybstream.side_tasks import settle
 from sinks.clickhouse import Client, connected
 from sinks.consumer import GOODBYE_SECONDS, SinkLoop
 from sinks.errors import MIGRATE_HINT
@@ -154,17 +155,29 @@ async def _start(settings: Settings, client: Any) -> bool:
 
 
 async def _started(stop: asyncio.Event, what: str, attempt: Callable[[], Awaitable[T]]) -> T | None:
-    """What the attempt gives, tried once a second while the other side is away; None when `stop` came first."""
-    while not stop.is_set():
-        try:
-            return await attempt()
-        except UnavailableError as error:
-            _log.warning("sink.waiting", what=what, error=error.message, outage=what)
+    """What the attempt gives, tried once a second while the other side is away; None when `stop` came first.
+
+    An attempt that waits is not waited for then: a group may take minutes to give out partitions.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        while not stop.is_set():
+            attempting = asyncio.ensure_future(attempt())
             try:
-                await asyncio.wait_for(stop.wait(), _START_RETRY_SECONDS)
-            except TimeoutError:
-                continue
-    return None
+                await asyncio.wait({attempting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not attempting.done():
+                    await settle([attempting], 0)
+            if attempting.cancelled():
+                return None
+            try:
+                return attempting.result()
+            except UnavailableError as error:
+                _log.warning("sink.waiting", what=what, error=error.message, outage=what)
+            await asyncio.wait({stopping}, timeout=_START_RETRY_SECONDS)
+        return None
+    finally:
+        stopping.cancel()
 
 
 async def _goodbye(client: Any) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaConsumer
 
 from deploy.embedded.ports import free_port
 from kybstream.errors import RunError
@@ -47,6 +48,33 @@ async def test_a_stop_writes_the_tail(settings: Settings) -> None:
         await landed(slow, "deliveries", 3)  # a full batch; the last came with it and waits
         assert await row_count(slow, "deliveries") == 3
     assert await row_count(slow, "deliveries") == 4
+
+
+async def test_a_stop_does_not_wait_for_partitions(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group may take minutes to give them out, as after a kill: a sink that waits for them ends at once."""
+    waits, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def start(_self: AIOKafkaConsumer) -> None:
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    original = AIOKafkaConsumer.start
+
+    async def start_groups_later(self: AIOKafkaConsumer) -> None:
+        await (original(self) if self._group_id is None else start(self))
+
+    monkeypatch.setattr(AIOKafkaConsumer, "start", start_groups_later)
+    stop = asyncio.Event()
+    sink = asyncio.create_task(run_sink(settings, stop=stop))
+    async with asyncio.timeout(20):
+        await waits.wait()
+    stop.set()
+    async with asyncio.timeout(8):
+        await sink
+    assert cancelled.is_set()
 
 
 async def test_a_bad_record_goes_to_the_dead_letters_and_its_neighbours_land(settings: Settings) -> None:
