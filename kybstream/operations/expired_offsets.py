@@ -78,9 +78,9 @@ async def expired_ranges(settings: Settings) -> list[ExpiredRange]:
     except (KafkaError, OSError) as error:
         raise unreachable(settings.kafka, error) from None
     found: list[ExpiredRange] = []
-    for place, state in sorted(states.items()):
-        reader, offset = known[place]
-        gone = ExpiredUnread().find(place, offset, state.beginning)
+    for place, (reader, offset) in known.items():  # as the records go: the worker's topics first
+        state = states.get(place)
+        gone = None if state is None else ExpiredUnread().find(place, offset, state.beginning)
         if gone is not None:
             found.append(ExpiredRange(reader, gone.topic, gone.partition, gone.first, gone.last))
     return found
