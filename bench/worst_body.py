@@ -42,8 +42,8 @@ def shapes() -> Iterator[tuple[str, str, bytes]]:
         ("kyc-registration", "userNo", sorted(kyc.DOCUMENT.keys() - {"userNo"})),
     ):
         begin = b'{"' + entity.encode() + b'":'
-        for digits in (b"9", b"0.9", b"1e9"):
-            yield kind, f"id of {digits.decode()}99...", begin + digits + b"9" * (SIZE - 200) + b"}"
+        for of, body in _ids(begin):
+            yield kind, of, body
         begin += b'"1",'
         for most in _VALUES:
             for unit in _MEMBERS:
@@ -65,6 +65,13 @@ def shapes() -> Iterator[tuple[str, str, bytes]]:
                         body = _padded(field + b"[", _many(unit, most), b"]}")
                         yield kind, f"{name} list of {unit[:20].decode('latin-1')!r}{beside}", body
                 yield kind, f"{name} object{beside}", _padded(field + b"{", _many(b'"%d":0', MAX_VALUES - 100), b"}}")
+
+
+def _ids(begin: bytes) -> Iterator[tuple[str, bytes]]:
+    for digits in (b"9", b"0.9", b"1e9"):
+        yield f"id of {digits.decode()}99...", begin + digits + b"9" * (SIZE - 200) + b"}"
+    for odd in (b"\x01", b"\xff", rb"\ud83d"):
+        yield f"id of {odd!r}", begin + b'"A' + odd * ((SIZE - 200) // len(odd)) + b'"}'
 
 
 def _many(unit: bytes, most: int) -> bytes:

@@ -47,19 +47,33 @@ def write_sorted(value: Mapping[str, Value]) -> bytes:
         NotAnObjectError: It is nested too deeply, or holds half of a surrogate pair.
     """
     try:
-        return _written(dict(value)).encode()
+        pieces: list[str] = []
+        _write(dict(value), pieces)
+        return "".join(pieces).encode()
     except (RecursionError, UnicodeEncodeError):
         raise NotAnObjectError from None
 
 
-def _written(value: Value) -> str:
+def _write(value: Value, pieces: list[str]) -> None:
+    """Adds the value's pieces: to join them on each level would copy a text once a level."""
     if isinstance(value, Number):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{_quoted(name)}:{_written(value[name])}" for name in sorted(value)) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(_written(item) for item in value) + "]"
-    return _quoted(value)
+        pieces.append(str(value))
+    elif isinstance(value, dict):
+        before = "{"
+        for name in sorted(value):
+            pieces += (before, _quoted(name), ":")
+            _write(value[name], pieces)
+            before = ","
+        pieces.append("}" if value else "{}")
+    elif isinstance(value, list):
+        before = "["
+        for item in value:
+            pieces.append(before)
+            _write(item, pieces)
+            before = ","
+        pieces.append("]" if value else "[]")
+    else:
+        pieces.append(_quoted(value))
 
 
 def _refuse(constant: str) -> Value:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from schemas.providers.mending import REPLACEMENT, REPLACEMENT_BYTES, mend
+from schemas.providers.mending import MAX_QUOTES, REPLACEMENT, REPLACEMENT_BYTES, mend
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = Mapping[str, Json]
@@ -59,8 +59,8 @@ _TOO_DEEP = "nested too deeply"
 _TOO_MANY = f"more than {MAX_VALUES} values"
 _NOT_AN_OBJECT = "the top level is not a JSON object"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_MAX_QUOTES = 4 * MAX_VALUES
-"""A value is a text, at most, and has a text for its name."""
+_OTHER_VALUES = frozenset(bytes([first]) for first in b'["-0123456789tfn')
+"""First bytes of JSON that is no object."""
 _LARGE = 64 * 1024
 _EXPONENT = re.compile(rb"[eE](?<=\d[eE])[-+]?\d\d")
 
@@ -136,9 +136,14 @@ def read_ids(body: bytes) -> dict[str, Json]:
     distinct = mend(body, distinct=True) if names else None
     told_apart = {} if distinct is None else _ids_of(distinct.body)
     for name in names:
-        legible = str(content.get(name)).replace(REPLACEMENT, "").strip()
-        content[name] = told_apart.get(name) if legible else None
+        content[name] = _told(content.get(name), told_apart.get(name))
     return content
+
+
+def _told(mended: Json, told_apart: Json) -> Json:
+    """An id that may be unreadable: null if nothing of it can be read. U+FFFD as it was sent is an id like others."""
+    legible = str(mended).replace(REPLACEMENT, "").strip()
+    return told_apart if legible or told_apart == mended else None
 
 
 def _ids_of(body: bytes) -> dict[str, Json]:
@@ -174,8 +179,7 @@ def _ids(body: bytes, decoder: _Decoder, content: JsonObject, unreadable: Collec
     ids: dict[str, Json] = {}
     for name in IDS:
         if name in unreadable:
-            legible = str(content[name]).replace(REPLACEMENT, "").strip()
-            ids[name] = told_apart.get(name) if legible else None
+            ids[name] = _told(content[name], told_apart.get(name))
     return ids
 
 
@@ -186,15 +190,15 @@ def require_bounded(body: bytes) -> int:
         UnreadableBodyError: It has more than `MAX_VALUES`.
     """
     brackets = _brackets(body)
-    if brackets + body.count(b",") <= MAX_VALUES and body.count(b'"') <= _MAX_QUOTES:
+    if brackets + body.count(b",") <= MAX_VALUES and body.count(b'"') <= MAX_QUOTES:
         return brackets
     # Or only its texts are full of them.
     text = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if text.count(b'"') <= _MAX_QUOTES:
+    if text.count(b'"') <= MAX_QUOTES:
         outside = b"".join(text.split(b'"')[::2])
         if _brackets(outside) + outside.count(b",") <= MAX_VALUES:
             return brackets
-    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+    if body.lstrip(b" \t\r\n")[:1] in _OTHER_VALUES:
         raise UnreadableBodyError(NOT_AN_OBJECT, _NOT_AN_OBJECT)
     raise UnreadableBodyError(NOT_JSON, _TOO_MANY)
 

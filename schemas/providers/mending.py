@@ -16,7 +16,10 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 REPLACEMENT_BYTES = REPLACEMENT.encode()
 
 MAX_UNREADABLE = 10_000
-"""Unreadable characters of one body. One with more is noise, and stays unreadable."""
+"""Broken escapes of one body; one with more is noise, and stays unreadable. Also the bytes that are no UTF-8, and the control
+characters, of a body with an unreadable id; of one with more, that id stays unread."""
+MAX_QUOTES = 80_000
+"""Quotes of one body, those within texts left out: each pair costs an object while the texts are taken apart from the rest."""
 MAX_ODD_NUMBERS = 2_000
 """Numbers of one body that are looked at because they may be none that can be held. What comes after stays as it is."""
 
@@ -41,6 +44,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f]")
 
 # Bytes that UTF-8 never has, as marks while a body is taken apart.
 _BACKSLASH, _QUOTE, _CONTROL_MARK, _NUMBER = b"\xff\xff", b"\xfe\xfe", b"\xfd", b"\xfc"
+_CONTROLS = bytes(range(ord(" ")))
 _MARK_CONTROLS = bytes(_CONTROL_MARK[0] if code < ord(" ") else code for code in range(256))
 
 
@@ -64,11 +68,13 @@ def mend(body: bytes, *, distinct: bool = False) -> Mended | None:
         distinct: Whether to write what cannot be read as an escape (`\ud83d`, `\xff`) instead of U+FFFD, so that texts which
             differ stay different.
     """
+    if distinct and _too_many_are_odd(body):
+        return None
     text = body.decode("utf-8", "backslashreplace" if distinct else "replace").encode()
     # Now each backslash that is left begins an escape, and each quote that is left begins or ends a text.
     text = text.replace(rb"\\", _BACKSLASH).replace(rb"\"", _QUOTE)
     text, escapes = _BAD_ESCAPE.subn(_BACKSLASH + rb"\1" if distinct else REPLACEMENT_BYTES, text, count=MAX_UNREADABLE)
-    if escapes >= MAX_UNREADABLE:
+    if escapes >= MAX_UNREADABLE or text.count(b'"') > MAX_QUOTES:
         return None
     parts = text.split(b'"')
     outside = _ODD_NUMBER.sub(_number, b'"'.join(parts[0::2]), count=MAX_ODD_NUMBERS)
@@ -80,6 +86,12 @@ def mend(body: bytes, *, distinct: bool = False) -> Mended | None:
     text = b'"'.join(parts).replace(_CONTROL_MARK, REPLACEMENT_BYTES)
     text = text.replace(_BACKSLASH, rb"\\").replace(_QUOTE, rb"\"")
     return Mended(text.replace(_NUMBER, b"null"), text.replace(_NUMBER, b'"' + REPLACEMENT_BYTES + b'"'))
+
+
+def _too_many_are_odd(body: bytes) -> bool:
+    """Whether to write each of them as an escape, in Python, would take long: bytes that are no UTF-8, control characters."""
+    controls = len(body) - len(body.translate(None, _CONTROLS))
+    return controls > MAX_UNREADABLE or body.decode("utf-8", "replace").count(REPLACEMENT) > MAX_UNREADABLE
 
 
 def _number(found: re.Match[bytes]) -> bytes:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from kybstream.privacy import Pseudonymiser
 from schemas.providers import body as reading
-from schemas.providers.body import Reading, UnreadableBodyError, canonical_digest, read_body
+from schemas.providers.body import Reading, UnreadableBodyError, canonical_digest, read_body, read_ids
 from schemas.providers.identity import identify_bytes
-from schemas.providers.mending import MAX_ODD_NUMBERS, MAX_UNREADABLE
+from schemas.providers.mending import MAX_ODD_NUMBERS, MAX_QUOTES, MAX_UNREADABLE, mend
 
 ODD = "\N{REPLACEMENT CHARACTER}"
 PSEUDONYMISER = Pseudonymiser(b"pseudonym-key-of-acme")
@@ -198,3 +198,27 @@ def _seconds(act: Any) -> float:
     started = time.process_time()
     act()
     return time.process_time() - started
+
+
+@pytest.mark.parametrize("odd", [b"\x01", b"\xff"], ids=["control characters", "no UTF-8"])
+@pytest.mark.parametrize(
+    "template", [b'{"service_id": "A%b"}', b'{"service_id": "A\x01", "x": "%b"}'], ids=["in it", "beside it"]
+)
+def test_an_id_in_a_body_full_of_noise_stays_unread(template: bytes, odd: bytes) -> None:
+    """At the ingress and in the intake alike: to tell such ids apart took a second a mebibyte. Few such characters are told."""
+    few = template % (odd * (MAX_UNREADABLE - 1))
+    assert read_ids(few)["service_id"] == read_body(few).content["service_id"] is not None
+    much = template % (odd * (MAX_UNREADABLE + 1))
+    assert read_ids(much).get("service_id") is read_body(much).content["service_id"] is None
+
+
+def test_an_id_that_is_the_replacement_character_is_an_id() -> None:
+    """As it was sent, beside something that cannot be read: the ingress and the intake read the same."""
+    body = '{"userNo": "1", "merchantNo": "\N{REPLACEMENT CHARACTER}", "x": 1e999}'.encode()
+    assert read_ids(body)["merchantNo"] == read_body(body).content["merchantNo"] == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_body_full_of_quotes_is_not_taken_apart() -> None:
+    """Also where it is to be mended before anything is counted."""
+    assert mend(b'"1"' * MAX_QUOTES) is None
+    assert mend(b'"1"' * (MAX_QUOTES // 2)) is not None
