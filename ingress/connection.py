@@ -241,7 +241,7 @@ class KafkaConnection:
                 reason = f"Kafka has no topic {missing[0]}: run kyb-stream migrate"
         except (KafkaError, OSError, TimeoutError) as error:
             reason = f"Kafka cannot be reached ({type(error).__name__})"
-        except asyncio.CancelledError:
+        except BaseException:
             await _close(producer, 0)
             raise
         if reason is not None:

@@ -107,6 +107,9 @@ async def reading(kafka: KafkaSettings, **overrides: Any) -> AsyncIterator[AIOKa
     except KafkaError as error:
         await consumer.stop()
         raise unreachable(kafka, error) from None
+    except BaseException:  # cut off at a stop
+        await consumer.stop()
+        raise
     try:
         yield consumer
     finally:

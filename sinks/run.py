@@ -168,7 +168,7 @@ async def _started(stop: asyncio.Event, what: str, attempt: Callable[[], Awaitab
             finally:
                 if not attempting.done():
                     await settle([attempting], 0)
-            if attempting.cancelled():
+            if stop.is_set() and attempting.cancelled():
                 return None
             try:
                 return attempting.result()

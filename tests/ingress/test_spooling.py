@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, KeysView
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from deploy.embedded.noida import broker_child
 from deploy.embedded.ports import free_port
 from deploy.embedded.supervisor import Supervisor
+from ingress import server
 from ingress.connection import KafkaConnection
+from ingress.publish import Publisher
 from ingress.server import serve
 from ingress.spool import Spool
+from ingress.topic_facts import TopicFacts
 from kybstream import side_tasks
 from kybstream.errors import RunError
 from tests.ingress.harness import KYB_TOKEN, Ingress, deliveries_of, make_topics, running, settings_for
@@ -97,7 +101,23 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> Cal
     return lambda: calls
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Spool, "oldest"), (KafkaConnection, "_until_lost")])
+def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> KeysView[int]:
+    """The objects of which a method was called, by identity."""
+    original = getattr(owner, name)
+    seen: dict[int, object] = {}  # keeps them, so that no identity comes twice
+
+    async def counting(self: object) -> object:
+        seen[id(self)] = self
+        return await original(self)
+
+    monkeypatch.setattr(owner, name, counting)
+    return seen.keys()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(Spool, "oldest"), (KafkaConnection, "_until_lost"), (TopicFacts, "ask_limits"), (Publisher, "publish_rejections")],
+)
 async def test_a_bug_beside_the_requests_stops_neither_draining_nor_connecting(  # noqa: PLR0917 - fixtures
     owner: type, name: str, noida_broker: str, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,8 +125,11 @@ async def test_a_bug_beside_the_requests_stops_neither_draining_nor_connecting( 
     monkeypatch.setattr(side_tasks, "PAUSE_SECONDS", 0.1)
     settings = settings_for(noida_broker, topic_prefix, spool_dir=str(tmp_path / "spool"))
     calls = failing_once(monkeypatch, owner, name)
+    monkeypatch.setattr(server, "REPORT_SECONDS", 0.1)
+    started, closed = counted(monkeypatch, AIOKafkaProducer, "start"), counted(monkeypatch, AIOKafkaProducer, "stop")
     async with running(settings) as ingress:
         accepted = await accepted_of(ingress, range(10))  # before the topics are there
+        assert (await ingress.post("/webhooks/kyb/no-token", b"{}")).status == 404  # counted, and so reported
         await make_topics(settings.kafka)
         await wait_until(lambda: calls() > 1, 30, "it has failed and was begun again")
         await wait_until(lambda: is_empty(ingress), 30, "the spool is drained")
@@ -114,3 +137,4 @@ async def test_a_bug_beside_the_requests_stops_neither_draining_nor_connecting( 
         await wait_until(lambda: is_empty(ingress), 30, "the spool is drained")
         assert accepted == set(await deliveries_of(settings))
         await ingress.end()
+    assert started == closed
