@@ -19,7 +19,7 @@ from kybstream.kafka import client_options, reading
 from kybstream.settings import Settings, load_settings
 from schemas.topics import DELIVERIES, RAW
 from sinks.query import query
-from tests.support.stack import Background, kyb_stream
+from tests.support.commands import Background, kyb_stream
 from tests.support.waiting import wait_until
 
 READY_SECONDS = 60.0

@@ -22,7 +22,7 @@ from tests.chaos.clickhouse_node import ClickHouseNode, clickhouse_node
 from tests.chaos.failures import LONG
 from tests.chaos.production import Component
 from tests.chaos.sink_load import SinkLoad
-from tests.support.stack import kyb_stream
+from tests.support.commands import kyb_stream
 from tests.support.waiting import wait_until
 
 RECORDS, RATE = (500_000, 2_500.0) if LONG else (12_000, 1_000.0)

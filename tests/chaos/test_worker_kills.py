@@ -20,7 +20,7 @@ from kybstream.settings import ClickHouseSettings
 from kybstream.simulator import Plan, SentDelivery, Target, plan, play
 from sinks.query import query
 from tests.chaos.production import Production, production
-from tests.support.stack import kyb_stream
+from tests.support.commands import kyb_stream
 
 LONG = os.environ.get("KYB_STREAM_CHAOS") == "long"
 SEED = int(os.environ.get("KYB_STREAM_CHAOS_SEED") or (random.SystemRandom().randrange(1_000_000) if LONG else 2))

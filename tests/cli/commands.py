@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.stack import Finished, Ports, write_stack_configuration
+from tests.support.commands import Finished
+from tests.support.stack import Ports, write_stack_configuration
 
 
 def failed_clearly(done: Finished, exit_code: int, *parts: str) -> bool:

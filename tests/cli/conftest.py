@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from tests.cli.starting_dev import StartDev
-from tests.support.stack import Background, Ports
+from tests.support.commands import Background
+from tests.support.stack import Ports
 
 
 @pytest_asyncio.fixture

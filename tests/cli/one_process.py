@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from tests.support.stack import Finished, RunningStack, environment
+from tests.support.commands import Finished, environment
+from tests.support.stack import RunningStack
 
 _SECONDS = 60.0
 

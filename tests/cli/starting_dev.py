@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.stack import Background
+from tests.support.commands import Background
 
 StartDev = Callable[..., Background]
 """Starts it with these arguments, and settings in the environment."""

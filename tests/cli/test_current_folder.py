@@ -15,7 +15,8 @@ from deploy.embedded.ports import free_port
 from deploy.embedded.readiness import http_ok
 from deploy.embedded.stack import own_command
 from deploy.embedded.supervisor import Child, Supervisor
-from tests.support.stack import Background, Ports, environment, write_stack_configuration
+from tests.support.commands import Background, environment
+from tests.support.stack import Ports, write_stack_configuration
 from tests.support.waiting import wait_until
 
 _PLANTED = """import pathlib, sys

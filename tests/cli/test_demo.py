@@ -17,7 +17,7 @@ from kybstream.operations.reconcile import Account, Comparison
 from kybstream.simulator import ExpectedCase, PlannedDelivery, SentDelivery
 from kybstream.simulator.planned import Verdict
 from sinks.landed import LandedIds
-from tests.support.stack import Background
+from tests.support.commands import Background
 from tests.support.waiting import wait_until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -29,17 +29,8 @@ from tests.cli.commands import failed_clearly
 from tests.cli.starting_dev import StartDev
 from tests.end_to_end.bodies import kyb
 from tests.support.body_keys import in_clear
-from tests.support.stack import (
-    COMPONENTS,
-    GREETING,
-    Background,
-    Finished,
-    Ports,
-    environment,
-    kyb_stream,
-    post,
-    write_stack_configuration,
-)
+from tests.support.commands import Background, Finished, environment, kyb_stream
+from tests.support.stack import COMPONENTS, GREETING, Ports, post, write_stack_configuration
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.stack

@@ -28,7 +28,8 @@ from streams.rejecting import UNDECODABLE
 from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_each, run_with
 from tests.end_to_end.bodies import kyb, send
-from tests.support.stack import Finished, RunningStack, kyb_stream
+from tests.support.commands import Finished, kyb_stream
+from tests.support.stack import RunningStack
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.stack

@@ -17,7 +17,8 @@ from sinks.query import query
 from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_each, run_with
 from tests.end_to_end.bodies import kyb, send
-from tests.support.stack import Background, RunningStack, kyb_stream
+from tests.support.commands import Background, kyb_stream
+from tests.support.stack import RunningStack
 from tests.support.waiting import wait_until
 
 TOPICS_AND_CHANGELOGS = 11

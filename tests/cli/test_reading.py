@@ -13,7 +13,8 @@ import pytest
 from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_with
 from tests.end_to_end.bodies import case_becomes, kyb, kyc, new_user, send, subject_of
-from tests.support.stack import Background, RunningStack, command_line, environment, post
+from tests.support.commands import Background, command_line, environment
+from tests.support.stack import RunningStack, post
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.stack

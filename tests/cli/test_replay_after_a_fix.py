@@ -27,7 +27,7 @@ from tests.cli.one_process import run_each
 from tests.end_to_end.bodies import kyb
 from tests.sinks.making import rows
 from tests.sinks.running import running
-from tests.support.stack import Background
+from tests.support.commands import Background
 from tests.support.waiting import wait_until
 
 KEY, WRONG_KEY = b"key-encryption-key-of-the-tests!", b"some-other-key-of-thirty-two-b.!"

@@ -32,7 +32,8 @@ from sinks.migrate import migrate
 from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_each
 from tests.sinks.making import case, dead_letter, delivery, land, settings_for
-from tests.support.stack import Ports, command_line, environment, write_stack_configuration
+from tests.support.commands import command_line, environment
+from tests.support.stack import Ports, write_stack_configuration
 
 HOSTILE = 'a\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"b",\u2066\u2028\x7f\nsecond\tline\r=cmd()'
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")

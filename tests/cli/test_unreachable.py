@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kybstream.settings import load_settings
 from tests.cli.commands import failed_clearly, lonely_configuration
-from tests.support.stack import kyb_stream
+from tests.support.commands import kyb_stream
 
 SOON_SECONDS = 20.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from kybstream.cli.main import COMMANDS
 from tests.cli.commands import failed_clearly, lonely_configuration
 from tests.cli.one_process import run_each
-from tests.support.stack import kyb_stream
+from tests.support.commands import kyb_stream
 
 GROUPS = {"dlq": ["list", "show", "replay"], "links": ["add"], "embedded": ["broker", "clickhouse"], "export": ["xes", "ocel"]}
 

@@ -15,7 +15,7 @@ from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_each
 from tests.export.history import CASES, REJECTED, RESUBMITTED, land_history
 from tests.export.test_writers import check_ocel
-from tests.support.stack import Finished
+from tests.support.commands import Finished
 
 EVENTS = 6 * CASES + RESUBMITTED + 3 * REJECTED
 

@@ -22,6 +22,8 @@ SUBJECT = "v1.p6qucw4lkwxuphktcvqsebnxkq"
 
 LINK = {"case_id": "company-42", "subject": SUBJECT, "expected_subjects": 2}
 
+REGISTRATIONS = "kyb_ingress_link_registrations_total"
+
 
 def settings_with_links(bootstrap: str, prefix: str, tokens: Mapping[str, str] = TOKENS, **ingress: Any) -> Settings:
     """Settings of an ingress with the tenants acme, beta and gamma, of whom those in `tokens` may register links."""
@@ -60,3 +62,9 @@ async def register(
 async def links_of(settings: Settings) -> list[Link]:
     """Every link in the topic."""
     return [decode(record.value, Link) for record in await records_of(settings.kafka, settings.topic(LINKS))]
+
+
+def problem(answer: Answer) -> str:
+    """The last part of a problem's type."""
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    return str(json.loads(answer.body)["type"]).removeprefix("urn:kyb-stream:problem:")

@@ -28,7 +28,7 @@ from tests.ingress.harness import (
     settings_for,
     source,
 )
-from tests.ingress.test_signatures import SIGNERS
+from tests.ingress.signing import SIGNERS
 from tests.support.waiting import wait_until
 
 KYB = f"/webhooks/kyb/{KYB_TOKEN}"

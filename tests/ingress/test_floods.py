@@ -17,7 +17,7 @@ from deploy.embedded.ports import free_port
 from kybstream.settings import KafkaSettings, render_toml
 from tests.ingress.harness import KYB_TOKEN, make_topics, source
 from tests.support.body_keys import ENCRYPTION
-from tests.support.stack import Background
+from tests.support.commands import Background
 from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024

@@ -18,7 +18,7 @@ from tests.ingress.harness import (
     settings_for,
     source,
 )
-from tests.ingress.test_signatures import sign_hmac
+from tests.ingress.signing import sign_hmac
 from tests.support.body_keys import ENCRYPTION
 
 KYB = f"/webhooks/kyb/{KYB_TOKEN}"

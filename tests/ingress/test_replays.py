@@ -11,7 +11,7 @@ from deploy.embedded.ports import free_port
 from ingress.replays import ReplayWindow, replay_key
 from kybstream.errors import UnavailableError
 from tests.ingress.harness import KYB_TOKEN, SECRET, Json, deliveries_of, make_topics, running, settings_for, source
-from tests.ingress.test_signatures import b64, mac
+from tests.ingress.signing import b64, mac
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KYB = f"/webhooks/kyb/{KYB_TOKEN}"

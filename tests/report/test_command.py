@@ -14,7 +14,7 @@ from kybstream.settings import ClickHouseSettings
 from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_each
 from tests.report.history import land_history
-from tests.support.stack import Finished
+from tests.support.commands import Finished
 
 NOW = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
 

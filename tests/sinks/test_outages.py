@@ -14,7 +14,7 @@ from kybstream.settings import Settings, load_settings
 from tests.chaos.clickhouse_node import ClickHouseNode, clickhouse_node
 from tests.sinks.making import delivery
 from tests.sinks.running import landed, made, produce
-from tests.support.stack import Background
+from tests.support.commands import Background
 from tests.support.waiting import wait_until
 
 LINES = 12

@@ -18,7 +18,7 @@ from sinks.tables import Table
 from tests.sinks.making import case, delivery, land, rows
 from tests.sinks.running import DEADLINE, landed, produce, row_count, running, with_sink
 from tests.sinks.stuck_proxy import StuckProxy
-from tests.support.stack import Background, kyb_stream
+from tests.support.commands import Background, kyb_stream
 from tests.support.waiting import wait_until
 
 STATES = "SELECT case_id, version FROM case_states ORDER BY case_id"

@@ -17,7 +17,7 @@ from streams.processing import IntakeProcess
 from tests.docs.codes import DEAD_LETTER_REASONS
 from tests.streams.pipeline import NAMES, POLICIES, DictState, Door, as_record
 from tests.streams.running import crash_of, deliveries, lab, misplaced, running_worker, write_config
-from tests.support.stack import Background
+from tests.support.commands import Background
 
 SHARE, WINDOW = 0.5, 20
 

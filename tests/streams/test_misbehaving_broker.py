@@ -21,8 +21,9 @@ from schemas.records import Case, CaseEvent, DeadLetter, Delivery, Event, Record
 from streams.batching.records import Record as KafkaRecord
 from streams.flood import BOUNDS
 from streams.policy import DEFAULT_DEADLINE
+from tests.streams.membership import is_here
 from tests.streams.misbehaving_broker import PARTITIONS, Broker, Kill
-from tests.streams.model import Rules, expected_case, is_here
+from tests.streams.model import Rules, expected_case
 from tests.streams.pipeline import (
     NAMES,
     OTHER_SERVICE_ID,

@@ -12,7 +12,7 @@ from deploy.embedded.apache_kafka import KafkaNode
 from kybstream.outages import EVERY_SECONDS
 from tests.streams.pipeline import Door
 from tests.streams.running import deliveries, lab, write_config
-from tests.support.stack import Background
+from tests.support.commands import Background
 from tests.support.waiting import wait_until
 
 LINES = 10

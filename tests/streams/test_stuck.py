@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from schemas.topics import DELIVERIES
 from tests.streams.running import Lab, deliveries, lab, running_worker, write_config
-from tests.support.stack import environment
+from tests.support.commands import environment
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,8 @@ from tests.chaos.campaign.connections import HOST, Relay
 from tests.chaos.clickhouse_node import ClickHouseNode, clickhouse_node
 from tests.chaos.production import Component
 from tests.support.cluster import KAFKA_SETTINGS, NODES, KafkaCluster
+from tests.support.commands import kyb_stream
 from tests.support.small_disk import small_disk
-from tests.support.stack import kyb_stream
 
 COMPONENTS = ("ingress", "worker", "sink")
 EACH = 2

@@ -24,7 +24,7 @@ from kybstream.errors import RunError
 from kybstream.settings import ClickHouseSettings, Secret
 from sinks.query import query
 from tests.deploy.clickhouse.serving import Server
-from tests.support.stack import Background
+from tests.support.commands import Background
 
 PASSWORD: Final = "pass & wörd"
 _HERE: Final = {"Host": "127.0.0.1:8123"}
