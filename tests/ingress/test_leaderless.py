@@ -16,7 +16,8 @@ from tests.support.cluster import KafkaCluster
 from tests.support.waiting import wait_until
 
 KYB = f"/webhooks/kyb/{KYB_TOKEN}"
-EACH = 20
+EACH = 100
+"""More than are sent at the same time, so that what has no leader could hold up all of it."""
 
 
 @pytest.mark.kafka
