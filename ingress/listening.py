@@ -20,7 +20,7 @@ KEEPALIVE_SECONDS = 75.0
 """An idle connection is closed after it: longer than the 60 s of common proxies."""
 
 LINGER_SECONDS = 2.0
-"""How long the rest of a body is read and dropped after an early answer, so that the sender gets to see it."""
+"""How long what still comes is read and dropped after an early answer, so that the sender gets to see it."""
 
 HEAD_SECONDS = 10.0
 """How long a head may take from its first part to its end; then 408."""
@@ -58,7 +58,9 @@ class Connection(web.RequestHandler):
         "_half_closed",
         "_head_bytes",
         "_head_timer",
+        "_linger_timer",
         "_on_bad_http",
+        "_refused",
         "_unread_timer",
         "asked",
     )
@@ -72,6 +74,8 @@ class Connection(web.RequestHandler):
         self._half_closed = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._refused = False
         self._unread_timer: asyncio.TimerHandle | None = None
         self.asked = False
 
@@ -90,6 +94,8 @@ class Connection(web.RequestHandler):
         """Of asyncio."""
         self._stop_head_timer()
         self._stop_unread_timer()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         self._all.lost(self)
         if self._waiter is not None and self._task_handler is not None:
             # It may have been woken up for a request a moment ago; aiohttp would fail to make one.
@@ -153,8 +159,24 @@ class Connection(web.RequestHandler):
                     if not self._body.is_eof():
                         self._body.feed_eof()  # there is no rest to wait for
                     self.close()
-                elif not self._head_bytes:
-                    self._all.idle(self)
+                else:
+                    if self._refused:
+                        self._linger()
+                    if not self._head_bytes:
+                        self._all.idle(self)
+
+    def _linger(self) -> None:
+        """Ends our side and drops what the peer still sends, until it ends its own or LINGER_SECONDS are over.
+
+        After a close, a reset would answer what comes later, and could take the answer from the peer (RFC 9112, 9.6).
+        """
+        if self.transport is None:
+            return
+        transport = self.transport
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._force_close = True  # aiohttp leaves the connection to us
+        self._linger_timer = self._loop.call_later(LINGER_SECONDS, transport.close)
 
     def _requests_came(self, size: int) -> None:
         self._all.busy(self)
@@ -165,7 +187,7 @@ class Connection(web.RequestHandler):
             self._head_bytes = 0
             self._stop_head_timer()
         if isinstance(newest, _ErrInfo):
-            self._close = True
+            self._close = self._refused = True
             newest.exc.__traceback__ = None
         elif size > MAX_HEAD_BYTES and heads.head_bytes(newest) > MAX_HEAD_BYTES:
             self._messages.pop()
@@ -198,7 +220,7 @@ class Connection(web.RequestHandler):
         self._stop_head_timer()
         self._request_count += 1
         self._messages.append((_ErrInfo(status=int(problems.BAD_HTTP.status), exc=error, message=""), EMPTY_PAYLOAD))
-        self._close = True
+        self._close = self._refused = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

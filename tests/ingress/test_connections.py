@@ -10,6 +10,7 @@ import pytest
 from ingress import listening
 from ingress.connections import Connections
 from ingress.heads import MAX_HEAD_BYTES
+from ingress.listening import LINGER_SECONDS
 from kybstream.settings.values import MAX_BODY_BYTES
 from tests.ingress.connecting import HELD, KYB, WEBHOOK, connected, statuses
 from tests.ingress.harness import (
@@ -120,6 +121,29 @@ async def test_a_head_has_a_time_in_which_to_come(ingress: Ingress) -> None:
             assert (await idle.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200 ")
         assert not silent.at_eof()
     assert await ingress.metric("kyb_ingress_requests_total", source="unknown", outcome="slow_head") == 3
+
+
+@pytest.mark.parametrize(
+    ("begun", "expected"),
+    [
+        (b"GET / HTTP/1.1\r\nno header\r\n", 400),
+        (WEBHOOK + b"\0", 400),
+        (WEBHOOK[:-6] + b"\r\nX: " + b"x" * MAX_HEAD_BYTES, 431),
+    ],
+    ids=["no HTTP", "pipelined", "large"],
+)
+async def test_a_refusal_reaches_a_sender_that_goes_on(ingress: Ingress, begun: bytes, expected: int) -> None:
+    """What still comes is dropped, for a while: a reset could take the answer from it. Then the connection ends."""
+    async with connected(ingress, begun) as (reader, writer):
+        async with asyncio.timeout(LINGER_SECONDS / 2):
+            for _ in range(20):
+                writer.write(bytes(5_000))
+                await asyncio.sleep(0.02)
+            assert (await statuses(reader))[-1] == expected
+        writer.write(b"x")
+        began = asyncio.get_running_loop().time()
+        await wait_until(lambda: _at_most(ingress, 0), LINGER_SECONDS + 5, "the connection is closed")
+        assert asyncio.get_running_loop().time() - began < LINGER_SECONDS + 2
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in pieces"])
