@@ -237,6 +237,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         self._committed_offset.clear()  # of a topic that was made anew nothing is committed
         await super().perform_seek()
         await self.starting.compare(before)
+        await self._thread.read_sources()
 
     async def begin_at(self, tp: TP, offset: int, *, anew: bool = False) -> None:
         """Go on at the beginning of a topic.

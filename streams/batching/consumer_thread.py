@@ -38,8 +38,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Fau
         return pace_fetches(super()._create_consumer(loop))
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Pause the changelogs, which each assignment takes up anew."""
+        """Pause all partitions, which each assignment takes up anew; `read_sources` ends it for those that are read here.
+
+        A broker answers the requests of a connection in turn, and holds a fetch that finds nothing for 1.5 s (Faust's setting):
+        whoever asks it for offsets meanwhile waits as long.
+        """
+        consumer = self._ensure_consumer()
+        consumer.pause(*consumer.assignment())
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def read_sources(self) -> None:
+        """Fetch from the assigned partitions of all topics but changelogs."""
+        await self.call_thread(self._read_sources)
+
+    async def _read_sources(self) -> None:
         consumer = self._ensure_consumer()
         changelogs = self.app.tables.changelog_topics
-        consumer.pause(*(tp for tp in consumer.assignment() if tp.topic in changelogs))
-        await super().on_partitions_assigned(assigned, generation_id)
+        consumer.resume(*(tp for tp in consumer.assignment() if tp.topic not in changelogs))

@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 INDEXED_AT_ONCE = 200
 """Entries between two turns of the event loop, when an index of what is due is made anew: 2 ms."""
 
+LOOK_SECONDS = 0.1
+"""Between two looks whether batches are processed."""
+
 RETRY_SECONDS = 5.0
 """Until a disk that refused the index is tried again."""
 
@@ -137,6 +140,8 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
 
     async def _index_all(self) -> None:
         try:
+            while not self.app.ready():  # noqa: ASYNC110 - Faust tells readiness by state, not by an event
+                await asyncio.sleep(LOOK_SECONDS)
             for partition in sorted(self.recovered):
                 await self._index(partition)
                 self.indexed.add(partition)
@@ -144,20 +149,22 @@ class BatchStore(faust.stores.base.Store):  # type: ignore[misc] # Faust publish
             self.app.crash_soon(error)
 
     async def _index(self, partition: int) -> None:
-        began, told = asyncio.get_running_loop().time(), False
+        loop = asyncio.get_running_loop()
+        began, told = loop.time(), False
         while True:
+            looked = loop.time()
             try:
                 if self.local.index_more(partition, INDEXED_AT_ONCE):
                     break
                 told = told or self._tell_that_the_index_is_made(partition)
-                await asyncio.sleep(0)
+                await asyncio.sleep(loop.time() - looked)  # at most half of the time of the loop
             except KybStreamError as error:
                 if not error.retriable:
                     raise
                 log.warning("index_tried_again", table=self.table_name, partition=partition, reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
         if told:
-            seconds = round(asyncio.get_running_loop().time() - began, 1)
+            seconds = round(loop.time() - began, 1)
             log.info("index_made", table=self.table_name, partition=partition, seconds=seconds)
 
     def _tell_that_the_index_is_made(self, partition: int) -> bool:

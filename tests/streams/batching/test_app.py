@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from streams.batching.agent import BatchAgent, KafkaEffects
 from streams.batching.consumer import BatchConsumer
 from streams.batching.errors import ChangelogLostError
 from streams.batching.rocks import RocksState
+from streams.batching.starting import Starting
 from tests.streams.batching.harness import Lab
 from tests.support.waiting import wait_until
 
@@ -131,6 +132,35 @@ async def test_a_timer_can_ask_the_table_what_is_due_and_send(lab: Lab) -> None:
     assert due(table, 9) == []
     tombstones = [r for r in await lab.read(table.changelog.name) if r.value is None]
     assert [record.key for record in tombstones] == [b"b"]
+
+
+async def test_a_start_waits_neither_for_fetches_nor_for_indexes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that holds a fetch answers nothing else meanwhile, and an index of a million entries takes ten seconds."""
+    app, table = build(lab, remember)
+    read_while_asked: list[set[TP]] = []
+    indexed_while_ready: list[bool] = []
+    compare, index_more = Starting.compare, RocksState.index_more
+
+    def fetched() -> set[TP]:
+        consumer = app.consumer._thread._ensure_consumer()
+        return set(consumer.assignment() - consumer.paused())
+
+    async def note_fetches(starting: Starting, before: Mapping[TP, int | None] | None = None, *, running: bool = False) -> None:
+        if not running:
+            read_while_asked.append(fetched())
+        await compare(starting, before, running=running)
+
+    def note_ready(state: RocksState, partition: int, entries: int) -> bool:
+        indexed_while_ready.append(app.ready())
+        return index_more(state, partition, entries)
+
+    monkeypatch.setattr(Starting, "compare", note_fetches)
+    monkeypatch.setattr(RocksState, "index_more", note_ready)
+    async with running(app):
+        await wait_until(table.indexed, 5, "indexed")
+        assert fetched() == {(lab.topic("in"), number) for number in range(4)}
+    assert read_while_asked == [set()]
+    assert indexed_while_ready == [True] * 4
 
 
 async def test_large_and_many_outputs_arrive_in_order(lab: Lab) -> None:
