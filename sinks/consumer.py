@@ -52,7 +52,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._limits = Limits.of(settings.sink)
         self._tables = {settings.topic(table.topic): table for table in TABLES}
         self._partitions: dict[TopicPartition, Partition] = {}
-        self._offsets = Offsets(settings, consumer, self._partitions, metrics, self._doubt)
+        self._offsets = Offsets(settings, consumer, self._partitions, metrics, doubt=self._doubt, bury=writer.tell)
         self._assigned = False
         self._ask_again_at = 0.0
         self._phase = "starting"
@@ -166,6 +166,8 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         try:
             points = await resume_points(self._settings, self._client, wanted)
+            for place, point in points.items():
+                await self._offsets.tell(place, point)
         except UnavailableError as error:
             away = "clickhouse" if isinstance(error, NotNowError) else "kafka"
             _log.warning("sink.resume_delayed", error=error.message, outage=away)
@@ -178,7 +180,6 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             partition.next_offset = partition.landed_to = partition.end = point.offset
             self._consumer.seek(place, point.offset)
             self._consumer.resume(place)
-            self._offsets.resumed(partition, point)
 
     async def _read(self) -> None:
         """Takes in what came, of partitions that are not far ahead of ClickHouse; waits a moment when there is nothing."""

@@ -11,7 +11,9 @@ from datetime import datetime
 import msgspec
 
 from kybstream.errors import KybStreamError, UnavailableError
+from kybstream.expired import Expired
 from kybstream.settings import ClickHouseSettings
+from schemas.expired import EXPIRED_UNREAD, expired_range
 from sinks.clickhouse import quoted
 from sinks.query import query, stream
 
@@ -75,6 +77,23 @@ async def landed_ids(
                     # What goes wrong behind the first line ClickHouse says in the middle of the answer.
                     raise UnavailableError("ClickHouse broke off its answer", hint="its log says why") from None
                 yield row.ending, LandedIds(row.reachable, row.others)
+
+
+async def told_expired(clickhouse: ClickHouseSettings, *, since: datetime) -> list[tuple[str, Expired]]:
+    """What dead letters say has expired unread, noticed since then: stage and offsets.
+
+    Raises:
+        UnavailableError: ClickHouse does not answer.
+        RefusedError: The table is missing.
+    """
+    found = await query(
+        clickhouse,
+        "SELECT DISTINCT stage, origin_topic, detail FROM dead_letters "  # noqa: S608 (a code and a time of ours)
+        f"WHERE reason = '{EXPIRED_UNREAD}' AND received_at >= {_time(since)}",
+        final=False,
+    )
+    told = [(str(stage), expired_range(str(topic), str(detail))) for stage, topic, detail in found.rows]
+    return [(stage, expired) for stage, expired in told if expired is not None]
 
 
 class _Row(msgspec.Struct):

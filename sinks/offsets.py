@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -11,8 +12,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from kybstream.errors import KybStreamError
+from kybstream.expired import ExpiredUnread
 from kybstream.settings import Settings
-from kybstream.unread import ExpiredUnread, look_at_topics, tell_expired
+from kybstream.unread import look_at_topics, tell_expired
+from schemas.expired import expired_letter
+from schemas.records import DeadLetter
+from sinks.dead_letters import STAGE
 from sinks.metrics import SinkMetrics
 from sinks.partition import Partition, topic_went_back
 from sinks.resume import Resume
@@ -41,6 +46,7 @@ class Offsets:
         partitions: Those that the loop has now; it adds and takes away.
         metrics: Where expired records are counted.
         doubt: Has table and topic of a partition compared again, and is told why.
+        bury: Sends a dead letter; returns when Kafka has it.
     """
 
     def __init__(
@@ -49,13 +55,16 @@ class Offsets:
         consumer: AIOKafkaConsumer,
         partitions: Mapping[TopicPartition, Partition],
         metrics: SinkMetrics,
+        *,
         doubt: Callable[[Partition, str], None],
+        bury: Callable[[DeadLetter], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._consumer: Any = consumer
         self._partitions = partitions
         self._metrics = metrics
         self._doubt = doubt
+        self._bury = bury
         self._expired = ExpiredUnread()
         self.to_commit: dict[TopicPartition, int] = {}
         """Where the group's offsets are to be moved."""
@@ -100,22 +109,28 @@ class Offsets:
                 self._doubt(partition, f"the topic ends at {ends[place]} where {position} was next")
         return True
 
-    def resumed(self, partition: Partition, point: Resume) -> None:
-        """Tells where a partition goes on, and what expired before it was read.
+    async def tell(self, place: TopicPartition, point: Resume) -> None:
+        """Tells where a partition goes on, and what expired before it was read; returns when Kafka has a dead letter of that.
 
         Raises:
             ExpiredUnreadError: Something did, and the settings say to stop.
+            UnavailableError: Kafka does not take the dead letter now.
         """
-        place = partition.place
         # Everything but an ordinary start means that Kafka lost or replaced records that the table has, or the reverse.
         say = _log.debug if point.why in _ORDINARY else _log.warning
         say("sink.resumed", topic=place.topic, partition=place.partition, offset=point.offset, why=point.why)
         if point.why in _MADE_ANEW:
             self._expired.forget(_key(place))
         expired = self._expired.find(_key(place), point.unread_from, point.beginning)
-        if expired is not None:
-            self._metrics.expired_unread.labels(place.topic).inc(expired.records)
+        if expired is None:
+            return
+        try:
             tell_expired(expired, self._settings.kafka, "sink")
+            await self._bury(expired_letter(expired, STAGE, datetime.now(UTC)))
+        except BaseException:
+            self._expired.forget(_key(place))  # who comes next tells it
+            raise
+        self._metrics.expired_unread.labels(place.topic).inc(expired.records)
 
     async def look_at_unread(self) -> None:
         """Keeps known when the oldest record that has not landed may expire.

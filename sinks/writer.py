@@ -232,22 +232,27 @@ class Writer:
             )
 
     async def _send_dead_letter(self, letter: DeadLetter, place: Message) -> None:
-        """Returns when Kafka has it; the same one sent twice is one row.
+        """Returns when Kafka has it.
 
         Raises:
             RecordTooLargeError: Its topic does not take a record of its size.
         """
+        await self._retrying.until_it_works(lambda: self.tell(letter), "kafka", "sink.dead_letter_delayed", topic=place.topic)
 
-        async def send() -> None:
-            await self._producer.send(
-                self._settings.topic(topics.DEAD_LETTERS),
-                encode(letter),
-                key=letter.origin_key,
-                headers=cloud_event_headers(letter),
-                seconds=_PRODUCE_SECONDS,
-            )
+    async def tell(self, letter: DeadLetter) -> None:
+        """Sends a dead letter once, and returns when Kafka has it; the same one sent twice is one row.
 
-        await self._retrying.until_it_works(send, "kafka", "sink.dead_letter_delayed", topic=place.topic)
+        Raises:
+            UnavailableError: Kafka has not taken it in time.
+            RecordTooLargeError: Its topic does not take a record of its size.
+        """
+        await self._producer.send(
+            self._settings.topic(topics.DEAD_LETTERS),
+            encode(letter),
+            key=letter.origin_key,
+            headers=cloud_event_headers(letter),
+            seconds=_PRODUCE_SECONDS,
+        )
 
     @property
     def slots(self) -> int:

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from kybstream.unread import Expired
+from kybstream.expired import Expired
 from streams.aside import FLOODED
 from streams.batching import BatchApp, BatchResult, StateUnavailableError, Step
 from streams.liveness import Liveness

@@ -44,6 +44,10 @@ class TopicNames:
         self.cases = prefix + topics.CASES
         self.dead_letters = prefix + topics.DEAD_LETTERS
 
+    def stage(self, topic: str) -> str:
+        """What a dead letter calls the place where a record of one of the worker's source topics failed."""
+        return {self.raw: "intake", self.links: "links", self.case_events: "cases"}[topic]
+
 
 class IntakeProcess:
     """The intake over a batch of raw deliveries or of links.
@@ -178,7 +182,7 @@ class IntakeProcess:
     def _dead(self, record: KafkaRecord, rejected: RejectedError) -> list[Output]:
         delivery, link = rejected.delivery, rejected.link
         letter = dead_letter(
-            "links" if record.topic == self._names.links else "intake",
+            self._names.stage(record.topic),
             rejected.reason,
             record,
             detail=rejected.detail,
@@ -193,8 +197,7 @@ class IntakeProcess:
         return outputs
 
     def _undecodable(self, record: KafkaRecord, error: BadRecordError) -> Output:
-        stage = "links" if record.topic == self._names.links else "intake"
-        letter = dead_letter(stage, UNDECODABLE, record, detail=error.message)
+        letter = dead_letter(self._names.stage(record.topic), UNDECODABLE, record, detail=error.message)
         return self._sizes.letter(self._names.dead_letters, record.key, letter, carried(record)[1])
 
 
@@ -257,7 +260,7 @@ class CasesProcess:
                     record.offset, FAILED, may_be_ours=True, detail=f"{type(error).__name__} in {place_of(error)}"
                 )
             dead.append(refused)
-            letter = dead_letter("cases", refused.reason, record, detail=refused.detail)
+            letter = dead_letter(self._names.stage(record.topic), refused.reason, record, detail=refused.detail)
             outputs.append(self._sizes.letter(self._names.dead_letters, record.key, letter, carried(record)[1]))
         return BatchResult(outputs, writes, dead, {FLOODED: flooded})
 

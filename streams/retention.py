@@ -10,8 +10,9 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from kybstream.errors import KybStreamError
+from kybstream.expired import Place
 from kybstream.settings import KafkaSettings
-from kybstream.unread import LOOK_SECONDS, Place, TopicState, look_at_topics, seconds_left
+from kybstream.unread import LOOK_SECONDS, TopicState, look_at_topics, seconds_left
 
 log = structlog.get_logger(__name__)
 

@@ -17,16 +17,19 @@ from faust.auth import SASLCredentials
 
 from kybstream.encryption import body_decryptor
 from kybstream.errors import ConfigurationError, RunError
+from kybstream.expired import Expired
 from kybstream.folder_lock import lock_folder
 from kybstream.kafka import client_options, require_topics
 from kybstream.kafka_outages import telling_kafka_outages
 from kybstream.settings import KafkaSettings, Settings
 from kybstream.unread import tell_expired
+from schemas.expired import expired_letter
 from schemas.topic_config import topic_config
 from schemas.topics import ALL_TOPICS
-from streams.batching import BatchApp, BatchTable, Observer, Process, changelog_topic, run
+from streams.batching import BatchApp, BatchTable, Observer, Output, Process, changelog_topic, run
 from streams.batching.sizes import Fits
 from streams.dead_letter_limit import Limited
+from streams.dead_lettering import output_of
 from streams.expiring import FORGOTTEN, CaseDue, CaseRemains, IntakeDue, IntakeRemains, told_again_within
 from streams.forwarding import Forwarding
 from streams.metrics import WorkerMetrics
@@ -34,7 +37,8 @@ from streams.misplaced import require_state_in_place
 from streams.monitoring import monitored
 from streams.policy import policies
 from streams.processing import CasesProcess, IntakeProcess, TopicNames
-from streams.sweeping import Expired, Sweeping
+from streams.sweeping import Expired as ExpiredEntries
+from streams.sweeping import Sweeping
 from streams.timer import let_cases_expire
 
 log = structlog.get_logger(__name__)
@@ -71,8 +75,19 @@ def new_app(settings: Settings, observer: Observer | None = None) -> BatchApp:
         changelog_config=topic_config(settings.kafka, retention_hours=None),
         settings=_security(settings.kafka),
         observer=observer,
-        tell_expired=lambda expired: tell_expired(expired, settings.kafka, "worker"),
+        tell_expired=lambda expired: _tell_expired(expired, settings.kafka),
     )
+
+
+def _tell_expired(expired: Expired, kafka: KafkaSettings) -> list[Output]:
+    """Logs what has expired unread, and makes the dead letter that stays of it.
+
+    Raises:
+        ExpiredUnreadError: The settings say to stop.
+    """
+    tell_expired(expired, kafka, "worker")
+    names = TopicNames(kafka.topic_prefix)
+    return [output_of(names.dead_letters, None, expired_letter(expired, names.stage(expired.topic), utc_now()), None)]
 
 
 def build_app(settings: Settings, observer: Observer | None = None, clock: Clock = utc_now) -> tuple[BatchApp, BatchTable]:
@@ -105,7 +120,7 @@ def build_app(settings: Settings, observer: Observer | None = None, clock: Clock
     return app, cases
 
 
-def _expired(table: BatchTable) -> Expired:
+def _expired(table: BatchTable) -> ExpiredEntries:
     return lambda partition, now: table.due(partition, FORGOTTEN, now)
 
 

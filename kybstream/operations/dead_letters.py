@@ -20,6 +20,7 @@ from kybstream.operations.tail import visible
 from kybstream.operations.topic_reader import ReadRecord, read_topic
 from kybstream.settings import Settings
 from schemas.codec import decode, decode_any
+from schemas.expired import EXPIRED_UNREAD
 from schemas.records import DeadLetter, Replay, WebhookDelivery
 from schemas.replays import marked
 from schemas.topics import CASES, DEAD_LETTERS, REPLAYS, topic_named
@@ -112,6 +113,8 @@ def unreplayable(settings: Settings, one: Letter) -> str | None:
     topic = topic_named(origin, prefix) if origin.startswith(prefix) else None
     if topic is None:
         return f"{origin} is none of our topics"
+    if one.letter.reason == EXPIRED_UNREAD:
+        return "the records that it tells of are gone"
     if topic.suffix == CASES:
         return "an older snapshot would become the newest of its case; the next event of the case brings a new one"
     if TOO_LARGE in (one.letter.detail or ""):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 from aiokafka.errors import KafkaError
 
+from kybstream.expired import Expired, ExpiredUnread, Place
 from kybstream.kafka import administering, unreachable
 from kybstream.operations.topic_admin import committed_offsets
 from kybstream.settings import Settings
-from kybstream.unread import ExpiredUnread, Place, look_at_topics
+from kybstream.unread import look_at_topics
 from schemas.topics import ALL_TOPICS, CASE_EVENTS, LINKS, RAW
-from sinks.landed import landed_offsets
+from sinks.landed import landed_offsets, told_expired
 from sinks.tables import TABLES
 
 READ_BY_THE_WORKER = (RAW, LINKS, CASE_EVENTS)
@@ -33,6 +37,11 @@ class ExpiredRange(msgspec.Struct, frozen=True):
     first: int
     last: int
 
+    def continued_by(self, other: ExpiredRange) -> bool:
+        """Whether the two overlap, or the other, which does not begin before this one, follows it."""
+        place, others = (self.reader, self.topic, self.partition), (other.reader, other.topic, other.partition)
+        return place == others and other.first <= self.last + 1
+
     def described(self) -> str:
         """The finding, as a line."""
         return (
@@ -42,7 +51,10 @@ class ExpiredRange(msgspec.Struct, frozen=True):
 
 
 async def expired_ranges(settings: Settings) -> list[ExpiredRange]:
-    """What has expired unread and was not passed over since, of every topic that worker or sink read and that is not compacted.
+    """What has expired unread, of every topic that worker or sink read.
+
+    What a reader has passed over is known from its dead letters, for as long as the raw topic keeps a record; what it has not
+    come to yet, from the offsets of topics that are not compacted.
 
     Raises:
         UnavailableError: Kafka or ClickHouse cannot be reached.
@@ -77,12 +89,26 @@ async def expired_ranges(settings: Settings) -> list[ExpiredRange]:
         states = await look_at_topics(settings.kafka, {place: offset for place, (_, offset) in known.items()})
     except (KafkaError, OSError) as error:
         raise unreachable(settings.kafka, error) from None
+    ahead = [
+        (reader, ExpiredUnread().find(place, offset, states[place].beginning))
+        for place, (reader, offset) in known.items()
+        if place in states
+    ]
+    since = datetime.now(UTC) - timedelta(hours=settings.kafka.retention_hours.raw)
+    told = await told_expired(settings.clickhouse, since=since)
+    passed = [("sink" if stage == "sink" else "worker", gone) for stage, gone in told]
+    return joined([(reader, gone) for reader, gone in ahead if gone is not None] + passed)
+
+
+def joined(ranges: Iterable[tuple[str, Expired]]) -> list[ExpiredRange]:
+    """Each offset once, in as few ranges as that takes; as the records go: the worker's topics first."""
     found: list[ExpiredRange] = []
-    for place, (reader, offset) in known.items():  # as the records go: the worker's topics first
-        state = states.get(place)
-        gone = None if state is None else ExpiredUnread().find(place, offset, state.beginning)
-        if gone is not None:
-            found.append(ExpiredRange(reader, gone.topic, gone.partition, gone.first, gone.last))
+    for reader, gone in sorted(ranges, key=lambda each: (each[0] == "sink", each[1])):
+        new, before = ExpiredRange(reader, *gone), found[-1] if found else None
+        if before and before.continued_by(new):
+            found[-1] = msgspec.structs.replace(before, last=max(before.last, new.last))
+        else:
+            found.append(new)
     return found
 
 

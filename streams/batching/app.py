@@ -12,7 +12,7 @@ import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from kybstream.unread import Expired
+from kybstream.expired import Expired
 from streams.batching.agent import BatchAgent
 from streams.batching.consumer import BatchConsumer
 from streams.batching.due import DueAt, never
@@ -35,8 +35,9 @@ _QUEUED_CHUNKS = 64
 """Chunks between consumer and agent. Agents take them at once."""
 
 
-def ignore(_expired: Expired) -> None:
-    """Do nothing."""
+def nothing_of(_expired: Expired) -> Sequence[Output]:
+    """Send nothing."""
+    return ()
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc] # Faust publishes no types
@@ -81,7 +82,8 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         changelog_config: Their Kafka configuration then, beside being compacted.
         settings: Further settings of Faust, as `broker_credentials`.
         observer: Is told what happens to batches.
-        tell_expired: Is told of records that expired before they were read; an error that it raises ends the app.
+        tell_expired: Is told of records that expired before they were read, and says what to send before the app goes on behind
+            them; an error of ours that it raises ends the app.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         changelog_config: Mapping[str, str] | None = None,
         settings: Mapping[str, object] | None = None,
         observer: Observer | None = None,
-        tell_expired: Callable[[Expired], None] = ignore,
+        tell_expired: Callable[[Expired], Sequence[Output]] = nothing_of,
     ) -> None:
         self.source_topics: set[str] = set()
         self.batched_topics: set[str] = set()

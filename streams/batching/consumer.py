@@ -153,7 +153,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         """Tell whether what is missing has expired; compaction and markers of transactions leave gaps, too."""
         if tp.topic in self.app.source_topics:
             beginnings = await self.earliest_offsets(tp)
-            self.starting.tell(tp, expected, beginnings.get(tp) or 0)
+            await self.starting.tell(tp, expected, beginnings.get(tp) or 0)
 
     async def _deliver_batch(self, tp: TP, chunk: Sequence[Any], generation: int) -> None:
         last = chunk[-1]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from kybstream.unread import Expired
+from kybstream.expired import Expired
 from streams.batching.records import BatchResult, Output, StateReader
 from streams.batching.steps import Compute, Effects
 

@@ -7,7 +7,7 @@ compared with the topics when partitions are assigned, where offsets are missing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,7 +15,8 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from kybstream.errors import KybStreamError
-from kybstream.unread import ExpiredUnread
+from kybstream.expired import ExpiredUnread
+from streams.batching.records import Output
 
 if TYPE_CHECKING:
     from streams.batching.consumer import BatchConsumer
@@ -76,20 +77,41 @@ class Starting:
                 log.error("topic_made_anew", topic=tp.topic, partition=tp.partition, read_to=deleted or following, end=end)
                 self._expired.forget((tp.topic, tp.partition))
                 await consumer.begin_at(tp, beginning, anew=True)
-            elif following < beginning and not (running and consumer.holds(tp)):
-                self.tell(tp, following, beginning)
+            elif following >= beginning or (running and consumer.holds(tp)):
+                continue
+            elif await self.tell(tp, following, beginning):
                 await consumer.begin_at(tp, beginning)
 
-    def tell(self, tp: TP, following: int, beginning: int) -> None:
-        """Tell of records that expired before they were read; an error of ours that this raises ends the app."""
-        expired = self._expired.find((tp.topic, tp.partition), following, beginning)
-        if expired is not None:
-            app = self._consumer.app
+    async def tell(self, tp: TP, following: int, beginning: int) -> bool:
+        """Tell of records that expired before they were read; returns when Kafka has it, whether to go on behind them.
+
+        An error of ours that `tell_expired` raises ends the app.
+        """
+        place = tp.topic, tp.partition
+        expired = self._expired.find(place, following, beginning)
+        if expired is None:
+            return True
+        app = self._consumer.app
+        try:
+            app.observer.records_expired(expired)
+            await self._send(app.tell_expired(expired))
+        except KybStreamError as error:
+            app.crash_soon(error)
+            return False
+        except BaseException:
+            self._expired.forget(place)  # a rebalance or a stop came in between: who comes next tells it
+            raise
+        return True
+
+    async def _send(self, outputs: Sequence[Output]) -> None:
+        app = self._consumer.app
+        while outputs:
             try:
-                app.observer.records_expired(expired)
-                app.tell_expired(expired)
-            except KybStreamError as error:
-                app.crash_soon(error)
+                await app.publish(outputs)
+                outputs = ()
+            except (KafkaError, TimeoutError) as error:
+                log.warning("expired_records_not_told", error=type(error).__name__, outage="kafka")
+                await asyncio.sleep(PAUSE_SECONDS)
 
     def _tell_missing(self, missing: frozenset[str]) -> None:
         for topic in sorted(missing - self.missing):

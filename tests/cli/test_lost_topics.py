@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from deploy.embedded.apache_kafka import KafkaNode
+from kybstream.expired import Expired
 from kybstream.kafka import administering, client_options, durable_producer
 from kybstream.operations.migrate import migrate
 from kybstream.settings import Settings
 from schemas.codec import encode
-from schemas.topics import DELIVERIES, RAW
+from schemas.expired import EXPIRED_UNREAD, expired_letter
+from schemas.topics import DEAD_LETTERS, DELIVERIES, RAW
 from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_each
 from tests.cli.test_migrate import configured
@@ -90,6 +93,26 @@ async def test_reconcile_tells_what_expired_before_it_was_read(
     account = json.loads(as_json.out)
     assert (as_json.exit_code, account["balanced"]) == (1, False)
     assert account["expired"][0] == {"reader": "worker", "topic": raw, "partition": 0, "first": 20, "last": 23}
+
+    # Both go on behind what is gone, and it stays told; what was told before the raw topic's time is not.
+    now = datetime.now(UTC)
+    told = [(Expired(raw, 0, 0, 21), now), (Expired(raw, 0, 22, 23), now), (Expired(raw, 1, 0, 4), now - timedelta(hours=169))]
+    await write(settings, DEAD_LETTERS, [encode(expired_letter(gone, "intake", at)) for gone, at in told])
+    await commit(settings, settings.worker.group, RAW, 24, partition=0)
+    async with running(settings):
+        await landed(settings, "deliveries", 5)
+        await landed(settings, "dead_letters", 4)
+    [after] = await asyncio.to_thread(run_each, [["reconcile", "--wait", "0", "--config", str(path)]])
+    assert [line for line in after.out.splitlines() if "expired" in line] == [
+        f"wrong: 24 expired before the worker read them: topic {raw} partition 0 offsets 0 to 23",
+        f"wrong: 5 expired before the sink read them: topic {settings.topic(DELIVERIES)} partition 0 offsets 4 to 8",
+    ]
+    open_ones, refused = await asyncio.to_thread(
+        run_each,
+        [["dlq", *command, "--config", str(path)] for command in (["list"], ["replay", "--all", "--reason", EXPIRED_UNREAD])],
+    )
+    assert open_ones.out.count(EXPIRED_UNREAD) == 4
+    assert "the records that it tells of are gone" in refused.err + refused.out
 
 
 async def test_commands_say_that_a_topic_is_gone_and_migrate_makes_it_anew(

@@ -8,17 +8,10 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from deploy.embedded.apache_kafka import KafkaNode
+from kybstream.expired import Expired, ExpiredUnread
 from kybstream.kafka import administering, durable_producer, ensure_topics
 from kybstream.settings import KafkaSettings
-from kybstream.unread import (
-    Expired,
-    ExpiredUnread,
-    ExpiredUnreadError,
-    TopicState,
-    look_at_topics,
-    seconds_left,
-    tell_expired,
-)
+from kybstream.unread import ExpiredUnreadError, TopicState, look_at_topics, seconds_left, tell_expired
 
 PLACE = ("raw", 3)
 

@@ -11,11 +11,15 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from deploy.embedded.apache_kafka import KafkaNode
+from kybstream.errors import UnavailableError
 from kybstream.kafka import administering
 from kybstream.settings import Settings
 from kybstream.unread import ExpiredUnreadError
 from schemas import topics
+from schemas.records import DeadLetter
 from sinks import offsets
+from sinks.metrics import SinkMetrics
+from sinks.resume import Resume
 from sinks.run import run_sink
 from tests.sinks.making import delivery, rows, settings_for
 from tests.sinks.running import DEADLINE, landed, made, produce, running, with_sink
@@ -66,12 +70,41 @@ async def test_what_expired_while_no_sink_ran_is_told_and_may_stop_it(settings: 
         async with watched(settings) as url:
             await landed(settings, "deliveries", 10 + 5 + 12)
             topic = settings.topic(topics.DELIVERIES)
+            await landed(settings, "dead_letters", 2)
             assert await metrics_of(url, "kyb_sink_expired_unread_total") == {topic: 15 + 8}
     assert _told(logs) == [(0, 10, 24), (1, 0, 7)]
+    letters = await rows(settings.clickhouse, "SELECT stage, reason, origin_topic, detail FROM dead_letters ORDER BY detail")
+    assert [tuple(letter.values()) for letter in letters] == [
+        ("sink", "expired_unread", topic, "partition 0 offsets 10 to 24"),
+        ("sink", "expired_unread", topic, "partition 1 offsets 0 to 7"),
+    ]
     with structlog.testing.capture_logs() as logs:
         async with running(settings) as ready:
             await asyncio.wait_for(ready.wait(), DEADLINE)
     assert _told(logs) == []
+
+
+async def test_a_dead_letter_that_kafka_does_not_take_is_told_again(settings: Settings) -> None:
+    """Until then the partition is not read; nothing counts twice."""
+    told: list[str | None] = []
+    away = True
+
+    async def bury(letter: DeadLetter) -> None:
+        if away:
+            raise UnavailableError("away")
+        told.append(letter.detail)
+
+    metrics = SinkMetrics()
+    place = TopicPartition(settings.topic(topics.DELIVERIES), 0)
+    looks = offsets.Offsets(settings, None, {}, metrics, doubt=lambda *_: None, bury=bury)
+    gone = Resume(25, "records_expired", 25, 10)
+    with pytest.raises(UnavailableError):
+        await looks.tell(place, gone)
+    away = False
+    for _ in range(2):
+        await looks.tell(place, gone)
+    assert told == ["partition 0 offsets 10 to 24"]
+    assert metrics.registry.get_sample_value("kyb_sink_expired_unread_total", {"topic": place.topic}) == 15
 
 
 async def test_what_expires_while_the_sink_waits_is_warned_of_and_told(

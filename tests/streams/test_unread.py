@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -13,13 +15,17 @@ from aiokafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 from faust.types import TP
 
 from deploy.embedded.apache_kafka import KafkaNode
+from kybstream.expired import Expired
 from kybstream.kafka import ensure_topics, reading
 from kybstream.unread import ExpiredUnreadError
-from schemas.topics import DELIVERIES, RAW
-from streams.batching import starting
+from schemas.codec import decode
+from schemas.expired import EXPIRED_UNREAD, expired_range
+from schemas.records import DeadLetter
+from schemas.topics import DEAD_LETTERS, DELIVERIES, RAW
+from streams.batching import Output, starting
 from streams.batching.errors import ChangelogLostError, TopicMismatchError
 from streams.batching.rocks import RocksState
-from streams.batching.starting import patiently
+from streams.batching.starting import Starting, patiently
 from streams.worker import INTAKE_TABLE, every_topic
 from tests.streams.pipeline import Door
 from tests.streams.running import PARTITIONS, Lab, crash_of, deliveries, lab, metric, running_worker
@@ -75,6 +81,7 @@ async def test_records_that_expire_unread_are_told_once(apache_kafka: KafkaNode,
         stopped = await crash_of(given.settings.model_copy(update={"kafka": kafka}))
         assert isinstance(stopped, ExpiredUnreadError)
         assert raw in stopped.message
+        assert await given.read(DEAD_LETTERS) == []
         with structlog.testing.capture_logs() as logs:
             async with running_worker(given.settings):
                 await given.all_committed(30)
@@ -89,6 +96,11 @@ async def test_records_that_expire_unread_are_told_once(apache_kafka: KafkaNode,
                 pass
         assert not [line for line in logs if line["event"] == "records_expired_unread"]
         assert len(await given.read(DELIVERIES)) == 11
+        letters = [decode(value, DeadLetter) for value in await given.read(DEAD_LETTERS)]
+        assert {(letter.stage, letter.reason, letter.origin_topic) for letter in letters} == {("intake", EXPIRED_UNREAD, raw)}
+        ranges = [expired_range(raw, letter.detail or "") for letter in letters]
+        assert set(ranges) == {Expired(raw, line["partition"], line["first"], line["last"]) for line in expired}
+        assert len(ranges) == len(expired)
 
 
 @pytest.mark.kafka
@@ -191,6 +203,60 @@ async def test_a_lost_changelog_stops_the_worker_and_leaves_the_state_alone(
 def folders_of(data: Path) -> list[Path]:
     """Where the intake's state is, by partition."""
     return list(data.rglob(f"{INTAKE_TABLE}/[0-9]"))
+
+
+class _Reader:
+    """What `Starting` asks of a consumer and its app: one partition, of which ten offsets expired."""
+
+    def __init__(self, failures: list[BaseException]) -> None:
+        self.app = self.observer = self
+        self.source_topics = {"t"}
+        self.failures = failures
+        self.sent: list[Output] = []
+        self.begun_at: list[int] = []
+        self.assignment = self.found(frozenset({TP("t", 0)}))
+        self.next_offset = self.committed_offset = self.found(0)
+        self.records_expired = self.found(None)
+
+    @staticmethod
+    def found(answer: Any) -> Callable[..., Any]:
+        """An answer to any question."""
+        return lambda *_args: answer
+
+    async def earliest_offsets(self, *places: TP) -> dict[TP, int]:
+        """Where the topic begins."""
+        return dict.fromkeys(places, 10)
+
+    highwaters = earliest_offsets
+
+    def tell_expired(self, expired: Expired) -> list[Output]:
+        """One output of all that is gone."""
+        return [Output("dead", None, b"%d %d" % (expired.first, expired.last))]
+
+    async def publish(self, outputs: Sequence[Output]) -> None:
+        """Fails as often as is wanted."""
+        if self.failures:
+            raise self.failures.pop()
+        self.sent += outputs
+
+    async def begin_at(self, _tp: TP, offset: int) -> None:
+        """Goes on."""
+        assert self.sent, "it went on behind records of which Kafka has nothing"
+        self.begun_at.append(offset)
+
+
+async def test_nothing_goes_on_behind_expired_records_before_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that does not take it is asked again; a rebalance in between makes the next one tell it."""
+    monkeypatch.setattr(starting, "PAUSE_SECONDS", 0.0)
+    reader = _Reader([asyncio.CancelledError(), KafkaTimeoutError(), TimeoutError()])
+    compared = Starting(reader)  # type: ignore[arg-type]
+    with pytest.raises(asyncio.CancelledError):
+        await compared.compare()
+    assert reader.begun_at == []
+    for _ in range(2):
+        await compared.compare()
+    assert [output.value for output in reader.sent] == [b"0 9"]
+    assert reader.begun_at == [10, 10]
 
 
 async def test_offsets_are_asked_for_until_a_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
