@@ -28,6 +28,12 @@ def normalised(text: str) -> str:
     return _SPACE.sub(" ", _TABLE_LINES.sub(" ", text)).strip()
 
 
+def same_shape(example: str, printed: str) -> bool:
+    """Whether a printed table has the header and as many rows as the example."""
+    shown, found = example.strip().splitlines(), printed.strip().splitlines()
+    return bool(found) and len(shown) == len(found) and normalised(shown[0]) == normalised(found[0])
+
+
 def matches(example: str, printed: str) -> bool:
     """Whether the printed text is as the example shows."""
     parts = [re.escape(normalised(part)) for part in example.split("…")]
