@@ -15,12 +15,15 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
+
+import structlog
 
 from kybstream.errors import RunError, UsageError
 
 BACKLOG = 1024
+
+_log = structlog.get_logger(__name__)
 
 Door = tuple[socket.socket, ...]
 """The listening sockets of one process: one for each address of the host, all of one port."""
@@ -29,6 +32,7 @@ _Address = tuple[int, str | int, tuple[str | int | bytes, ...]]
 _SO_ATTACH_FILTER = 26  # Linux; Python has no name for it
 # A classic BPF program. A packet begins with its TCP header: byte 13 holds the flags, 2 of them is SYN.
 _NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+FILTER_HINT = "connections that begin just now may be reset: set net.ipv4.tcp_migrate_req = 1, or give CAP_NET_ADMIN"
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})  # say an IPv6 address of a name, on a host without IPv6
 _MIGRATES = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
@@ -87,8 +91,9 @@ def port_of(door: Sequence[socket.socket]) -> int:
 def turn_away(door: Door) -> bool:
     """Lets no new connection begin here; those whose handshake has begun are completed.
 
-    A peer whose first packet (SYN) is dropped sends it again after a second, to one of the processes that are left then. Needs
-    no rights. Where Linux moves waiting connections by itself (`net.ipv4.tcp_migrate_req`) it does nothing.
+    A peer whose first packet (SYN) is dropped sends it again after a second, to one of the processes that are left then. Where
+    Linux moves waiting connections by itself (`net.ipv4.tcp_migrate_req`) it does nothing; where Linux refuses the filter, as
+    some kernels do without CAP_NET_ADMIN, it says so: handshakes that are under way when the socket closes are reset.
 
     Returns:
         Whether there is something to wait for: handshakes under way need a round trip to complete.
@@ -97,9 +102,12 @@ def turn_away(door: Door) -> bool:
         return False
     instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _NO_SYN))
     program = struct.pack("@HP", len(_NO_SYN), ctypes.addressof(instructions))
-    with suppress(OSError):  # then those connections are reset
+    try:
         for each in door:
             each.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    except OSError as error:
+        _log.warning("syn_filter_refused", reason=os.strerror(error.errno or 0), hint=FILTER_HINT)
+        return False
     return True
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
+import structlog
 from aiohttp import web
 
+from ingress import sockets
 from ingress.accepting import Reception
 from ingress.listening import HttpServer
 from ingress.metrics import IngressMetrics
@@ -85,22 +90,44 @@ async def test_who_leaves_a_shared_port_sends_new_peers_to_the_others(taken: lis
     early = [socket.create_connection(address, 5) for _ in range(20)]
     before = accepted([leaving, staying])
     assert min(before) > 0
-    if not turn_away(leaving):
-        pytest.skip("this kernel hands connections over by itself")
     loop = asyncio.get_running_loop()
     clients = [socket.socket(leaving[0].family) for _ in range(30)]
-    for client in clients:
-        client.settimeout(0)
-    async with asyncio.timeout(20):
-        connecting = [asyncio.create_task(loop.sock_connect(client, address)) for client in clients]
-        await asyncio.wait(connecting, timeout=0.2)
-        assert 0 < sum(task.done() for task in connecting) < 30
-        assert accepted([leaving]) == [0]
-        close([leaving])
-        await asyncio.gather(*connecting)
-    assert accepted([staying]) == [30]
-    for client in (*early, *clients):
-        client.close()
+    try:
+        if not turn_away(leaving):
+            pytest.skip("this kernel hands connections over by itself, or wants rights for the filter")
+        for client in clients:
+            client.settimeout(0)
+        async with asyncio.timeout(20):
+            connecting = [asyncio.create_task(loop.sock_connect(client, address)) for client in clients]
+            await asyncio.wait(connecting, timeout=0.2)
+            assert 0 < sum(task.done() for task in connecting) < 30
+            assert accepted([leaving]) == [0]
+            close([leaving])
+            await asyncio.gather(*connecting)
+        assert accepted([staying]) == [30]
+    finally:
+        for client in (*early, *clients):
+            client.close()
+
+
+class _Refused:
+    """A listening socket of a process without the rights for a filter."""
+
+    def setsockopt(self, *_args: object) -> None:
+        """As Linux does."""
+        raise PermissionError(errno.EPERM, "not permitted")
+
+
+def test_a_filter_that_linux_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to wait for then, and the log says what may happen and what to do."""
+    monkeypatch.setattr(sockets, "_migrates", lambda: False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with structlog.testing.capture_logs() as logs:
+        assert not turn_away((_Refused(),))  # type: ignore[arg-type]
+    assert [(line["event"], line["log_level"], line["reason"]) for line in logs] == [
+        ("syn_filter_refused", "warning", os.strerror(errno.EPERM))
+    ]
+    assert "tcp_migrate_req" in logs[0]["hint"]
 
 
 async def test_who_waits_at_a_door_that_closes_is_let_in(taken: list[Door]) -> None:
