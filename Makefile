@@ -25,14 +25,20 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml
 	$(call install_from,requirements-dev.lock)
 	@touch "$(VENV)/.installed" "$@"
 
+# A venv that was cut off while it was made (Ctrl-C) has neither uv nor pip that run: it is made anew.
+UV_RUNS = $(BIN)/uv --version >/dev/null 2>&1
+
 define install_from
-@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+@$(UV_RUNS) || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
   { echo "kyb-stream needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another: make install PYTHON=python3.12"; exit 1; }
-@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --require-hashes -r $(1)
+@$(UV_RUNS) || echo "installing into $(VENV): some 1 GB from the package index, a minute or two"
+@$(UV_RUNS) || $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+@$(UV_RUNS) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { $(NOT_FETCHED); }
+@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --require-hashes -r $(1) || { $(NOT_FETCHED); }
 @VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 endef
+
+NOT_FETCHED = echo "not installed: is the package index within reach? The same command goes on where it stopped"; exit 1
 
 # What both locks hold has one version.
 .PHONY: lock
