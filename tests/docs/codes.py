@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schemas import expired
 from schemas.providers import body, kyb
 from streams import dead_lettering, flood, fold, folding, intake, linking, links, rejecting
 
@@ -21,6 +22,10 @@ DEAD_LETTER_REASONS = {
     rejecting.KEY_MISMATCH: "stages intake, links and cases: the record is keyed by something else than it is about",
     rejecting.UNDECODABLE: "stages intake, links and cases: the record is not what its topic promises",
     rejecting.FAILED: "stages intake, links and cases: an exception that nobody foresaw; `detail` names it and its place",
+    expired.EXPIRED_UNREAD: (
+        "stages intake, links, cases and sink: records expired before they were read; `origin_topic` and `detail` have their "
+        "place, and there is nothing to replay ([what expired unread](../how-to/account-for-deliveries.md#what-expired-unread))"
+    ),
     "no_value": "stage sink: a record without a value on a topic that is not compacted",
     "not_avro": "stage sink: the value is not single-object encoded Avro",
     "unknown_schema": "stage sink: no kept schema has the fingerprint",

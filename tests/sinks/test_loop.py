@@ -10,6 +10,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from kybstream.errors import RunError
+from schemas.records import DeadLetter
 from sinks import consumer as loop_module
 from sinks import offsets
 from sinks.consumer import SinkLoop
@@ -95,6 +96,9 @@ class _Table:
         self.writes.append(write)
         await self.answer.wait()
         return Written(rows=len(messages), dead=0)
+
+    async def tell(self, letter: DeadLetter) -> None:
+        raise AssertionError(letter)
 
 
 class _Running:
