@@ -51,16 +51,17 @@ LOCK_FLAGS ?= --upgrade
 LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes $(LOCK_FLAGS) \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet
 
-# Tests that start no process of ours under load wait more than they compute: two at a time. The others need the machine for
-# themselves. Both parts run, also when the first one fails.
+# Most tests wait more than they compute. Those that start servers and put load on them run two at a time, a file after the other, so
+# that the tests of a file share their servers; the others four at a time. Both parts run, also when the first one fails.
 QUICK := not kafka and not stack
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 4
+SERVER_TEST_PROCESSES ?= 2
 
 .PHONY: test
 test: install-dev ## the whole test suite
 	@failed=0; \
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) -m "$(QUICK)" || failed=1; \
-	$(BIN)/python -m pytest -m "not ($(QUICK))" || failed=1; \
+	$(BIN)/python -m pytest -n $(SERVER_TEST_PROCESSES) --dist loadfile -m "not ($(QUICK))" || failed=1; \
 	exit $$failed
 
 .PHONY: demo

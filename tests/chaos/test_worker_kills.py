@@ -30,7 +30,7 @@ CASES, WORKER_KILLS, SINK_KILLS = (2_700, 20, 8) if LONG else (310, 5, 2)
 RATE = 150.0
 """Deliveries a second: so that most of the kills come while more is sent."""
 
-pytestmark = [pytest.mark.kafka, pytest.mark.stack, pytest.mark.timeout(1_200 if LONG else 240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.stack, pytest.mark.timeout(1_200 if LONG else 480)]
 
 
 async def test_kills_lose_double_and_misjudge_nothing(

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from schemas.codec import encode
+from schemas.expired import EXPIRED_UNREAD
 from schemas.topics import DEAD_LETTERS, DELIVERIES
 from streams.batching import BatchResult, DeadRecord, Record, StateReader
 from streams.dead_letter_limit import HINTS, DeadLetterLimitError, Limited, Offsets, Tally
@@ -97,7 +98,7 @@ def test_every_reason_that_counts_has_a_hint() -> None:
     What is too large, or no valid link, is so by its sender, and never counts.
     """
     ours = {reason for reason, text in DEAD_LETTER_REASONS.items() if not text.startswith("stage sink")}
-    assert ours - {TOO_LARGE, INVALID_LINK} == HINTS.keys()
+    assert ours - {TOO_LARGE, INVALID_LINK, EXPIRED_UNREAD} == HINTS.keys()
 
 
 def test_a_batch_that_is_tried_again_counts_once() -> None:
