@@ -86,8 +86,8 @@ format: install-dev ## let ruff put style right
 OTHER_PYTHONS := 3.12 3.13
 
 .PHONY: test-pythons
-test-pythons: ## the quick tests on the other supported Pythons, both at a time
-	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(addprefix test-python-,$(OTHER_PYTHONS))
+test-pythons: ## the quick tests on the other supported Pythons, one after the other
+	@$(MAKE) --no-print-directory -k $(addprefix test-python-,$(OTHER_PYTHONS))
 
 .PHONY: $(addprefix test-python-,$(OTHER_PYTHONS))
 $(addprefix test-python-,$(OTHER_PYTHONS)): test-python-%:
