@@ -52,9 +52,9 @@ LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet
 
 # Most tests wait more than they compute. Those that start servers and put load on them run two at a time, a file after the other, so
-# that the tests of a file share their servers; the others four at a time. Both parts run, also when the first one fails.
+# that the tests of a file share their servers; the others three at a time. Both parts run, also when the first one fails.
 QUICK := not kafka and not stack
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 3
 SERVER_TEST_PROCESSES ?= 2
 
 .PHONY: test

@@ -98,7 +98,7 @@ async def test_an_exception_ends_the_process_and_commits_nothing_of_the_batch(la
     poisoned = next(r for r in await lab.read(lab.topic("in")) if r.value == b"poison")
     for _ in range(2):
         worker = lab.start(config)
-        assert await worker.ended(20) == 1
+        assert await worker.ended(40) == 1
         assert "WorkerCrashedError" in worker.log.read_text()
         assert poisoned.partition not in await lab.commits(config.app_id)
     worker = lab.start(msgspec.structs.replace(config, poison=""))
@@ -132,6 +132,6 @@ async def test_a_process_that_does_not_ask_for_sizes_stops_the_worker(apache_kaf
         await lab.produce("in", [b"x" * 5_000])
         config = lab.config("in")
         worker = lab.start(config)
-        assert await worker.ended(20) == 1
+        assert await worker.ended(40) == 1
         assert "RecordTooLargeError" in worker.log.read_text()
         assert await lab.commits(config.app_id) == {}
