@@ -30,7 +30,7 @@ class Expired(NamedTuple):
 
 
 class ExpiredUnread:
-    """Finds what has expired unread, each offset once.
+    """Finds what has expired unread, and remembers what of it was told.
 
     It is pure: `find` is told where a reader goes on and where the topic begins.
     """
@@ -39,7 +39,7 @@ class ExpiredUnread:
         self._told_to: dict[Place, int] = {}
 
     def find(self, place: Place, next_offset: int | None, beginning: int) -> Expired | None:
-        """Return what is gone and was not returned before.
+        """Return what is gone and was not told before.
 
         Args:
             place: The partition.
@@ -47,10 +47,11 @@ class ExpiredUnread:
             beginning: The first offset that the partition still has.
         """
         first = max(next_offset or 0, self._told_to.get(place, 0))
-        if first >= beginning:
-            return None
-        self._told_to[place] = beginning
-        return Expired(*place, first, beginning - 1)
+        return Expired(*place, first, beginning - 1) if first < beginning else None
+
+    def told(self, expired: Expired) -> None:
+        """Note that it is known where it stays known."""
+        self._told_to[expired.topic, expired.partition] = expired.last + 1
 
     def forget(self, place: Place) -> None:
         """Begin again with a partition whose topic was made anew."""

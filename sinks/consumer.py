@@ -25,6 +25,7 @@ from sinks.offsets import Offsets
 from sinks.partition import Partition
 from sinks.resume import resume_points
 from sinks.tables import TABLES, Table
+from sinks.telling import Telling
 from sinks.writer import Writer
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._tables = {settings.topic(table.topic): table for table in TABLES}
         self._partitions: dict[TopicPartition, Partition] = {}
         self._offsets = Offsets(settings, consumer, self._partitions, metrics, doubt=self._doubt, bury=writer.tell)
+        self._telling = Telling(self._offsets.tell)
         self._assigned = False
         self._ask_again_at = 0.0
         self._phase = "starting"
@@ -102,6 +104,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Lets inserts under way finish, so that the next owner sees them in the table, and forgets what only waits."""
         gone = [self._partitions.pop(place) for place in revoked if place in self._partitions]
+        self._telling.drop(gone)
         await settle([partition.writing for partition in gone if partition.writing], REVOKE_SECONDS)
         for place, stays in self._partitions.items():
             if stays.writing is not None and stays.writing.cancelled():
@@ -144,6 +147,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def abandon(self) -> None:
         """Cancels what is under way: after a failure, nothing more may land."""
+        self._telling.drop_all()
         await settle([each.writing for each in self._partitions.values() if each.writing], 0.0)
 
     def _doubt(self, partition: Partition, why: str) -> None:
@@ -154,32 +158,39 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             partition.doubted = True
             self._consumer.pause(place)
 
-    def _unresolved(self) -> list[TopicPartition]:
-        return [place for place, partition in self._partitions.items() if partition.next_offset is None]
+    def _unresolved(self) -> list[Partition]:
+        return [each for each in self._partitions.values() if each.next_offset is None and each not in self._telling]
 
     async def _find_resume_points(self) -> None:
         for each in self._partitions.values():
             if each.doubted and each.writing is None and not each.waiting:
                 each.doubted, each.next_offset, each.taken = False, None, None
+        for partition, offset in self._telling.told():
+            self._go_on(partition, offset)
         wanted = self._unresolved()
         if not wanted or time.monotonic() < self._ask_again_at:
             return
         try:
-            points = await resume_points(self._settings, self._client, wanted)
-            for place, point in points.items():
-                await self._offsets.tell(place, point)
+            points = await resume_points(self._settings, self._client, [each.place for each in wanted])
         except UnavailableError as error:
             away = "clickhouse" if isinstance(error, NotNowError) else "kafka"
             _log.warning("sink.resume_delayed", error=error.message, outage=away)
             self._ask_again_at = time.monotonic() + _RETRY_SECONDS
             return
-        for place, point in points.items():
-            partition = self._partitions.get(place)
-            if partition is None or partition.next_offset is not None:
+        for partition in wanted:
+            if self._partitions.get(partition.place) is not partition:
                 continue  # taken away while we asked
-            partition.next_offset = partition.landed_to = partition.end = point.offset
-            self._consumer.seek(place, point.offset)
-            self._consumer.resume(place)
+            point = points[partition.place]
+            expired = self._offsets.resumed(partition.place, point)
+            if expired is None:
+                self._go_on(partition, point.offset)
+            else:
+                self._telling.begin(partition, expired, point.offset)
+
+    def _go_on(self, partition: Partition, offset: int) -> None:
+        partition.next_offset = partition.landed_to = partition.end = offset
+        self._consumer.seek(partition.place, offset)
+        self._consumer.resume(partition.place)
 
     async def _read(self) -> None:
         """Takes in what came, of partitions that are not far ahead of ClickHouse; waits a moment when there is nothing."""

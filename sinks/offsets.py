@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from kybstream.errors import KybStreamError
-from kybstream.expired import ExpiredUnread
+from kybstream.expired import Expired, ExpiredUnread
 from kybstream.settings import Settings
 from kybstream.unread import look_at_topics, tell_expired
 from schemas.expired import expired_letter
@@ -46,7 +46,7 @@ class Offsets:
         partitions: Those that the loop has now; it adds and takes away.
         metrics: Where expired records are counted.
         doubt: Has table and topic of a partition compared again, and is told why.
-        bury: Sends a dead letter; returns when Kafka has it.
+        bury: Sends a dead letter until Kafka has it.
     """
 
     def __init__(
@@ -109,12 +109,11 @@ class Offsets:
                 self._doubt(partition, f"the topic ends at {ends[place]} where {position} was next")
         return True
 
-    async def tell(self, place: TopicPartition, point: Resume) -> None:
-        """Tells where a partition goes on, and what expired before it was read; returns when Kafka has a dead letter of that.
+    def resumed(self, place: TopicPartition, point: Resume) -> Expired | None:
+        """Tells where a partition goes on; returns what expired before it was read and was not told yet.
 
         Raises:
             ExpiredUnreadError: Something did, and the settings say to stop.
-            UnavailableError: Kafka does not take the dead letter now.
         """
         # Everything but an ordinary start means that Kafka lost or replaced records that the table has, or the reverse.
         say = _log.debug if point.why in _ORDINARY else _log.warning
@@ -122,15 +121,15 @@ class Offsets:
         if point.why in _MADE_ANEW:
             self._expired.forget(_key(place))
         expired = self._expired.find(_key(place), point.unread_from, point.beginning)
-        if expired is None:
-            return
-        try:
+        if expired is not None:
             tell_expired(expired, self._settings.kafka, "sink")
-            await self._bury(expired_letter(expired, STAGE, datetime.now(UTC)))
-        except BaseException:
-            self._expired.forget(_key(place))  # who comes next tells it
-            raise
-        self._metrics.expired_unread.labels(place.topic).inc(expired.records)
+        return expired
+
+    async def tell(self, expired: Expired) -> None:
+        """Returns when Kafka has a dead letter of what expired."""
+        await self._bury(expired_letter(expired, STAGE, datetime.now(UTC)))
+        self._expired.told(expired)
+        self._metrics.expired_unread.labels(expired.topic).inc(expired.records)
 
     async def look_at_unread(self) -> None:
         """Keeps known when the oldest record that has not landed may expire.

@@ -74,7 +74,8 @@ def resume_at(landed: Landed | None, *, beginning: int, end: int, found: str | N
         beginning: The oldest offset the topic still has.
         end: The offset its next record will get.
         found: Who the record at the newest row's offset is; None if it is gone or cannot be read.
-        committed: The group's offset, which counts where the table has no row: rows expire, too.
+        committed: The group's offset. It counts where the table has no row, since rows expire, too; and what expired between
+            the newest row and it was read: it made no row, but dead letters.
     """
     if landed is None:
         return Resume(beginning, "empty_table", beginning, committed)
@@ -84,7 +85,7 @@ def resume_at(landed: Landed | None, *, beginning: int, end: int, found: str | N
         return Resume(beginning, "topic_differs", beginning, 0)
     going_on = landed.offset + 1
     if going_on < beginning:
-        return Resume(beginning, "records_expired", beginning, going_on)
+        return Resume(beginning, "records_expired", beginning, max(going_on, committed or 0))
     return Resume(going_on, "continues", beginning, going_on)
 
 
@@ -112,7 +113,7 @@ async def resume_points(
             ends = await consumer.end_offsets(list(partitions))
             comparable = {place: row for place, row in landed.items() if beginnings[place] <= row.offset < ends[place]}
             found = await _records_at(consumer, comparable, by_topic)
-        expired = any(beginnings[place] > 0 for place in partitions if place not in landed)
+        expired = any(beginnings[place] > (landed[place].offset + 1 if place in landed else 0) for place in partitions)
         committed = await _committed(settings) if expired else {}
     except (KafkaError, TimeoutError) as error:
         raise unreachable(settings.kafka, error) from None

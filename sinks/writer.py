@@ -215,10 +215,10 @@ class Writer:
         for unframable in bad:
             letter, place = dead_letter_of(unframable), unframable.message
             try:
-                await self._send_dead_letter(letter, place)
+                await self.tell(letter)
             except RecordTooLargeError:
                 letter = without_record(letter, place)
-                await self._send_dead_letter(letter, place)
+                await self.tell(letter)
             self._settle([place])
             self._metrics.rejected.labels(batch.table.name, letter.reason).inc()
             _log.warning(
@@ -231,28 +231,23 @@ class Writer:
                 offset=place.offset,
             )
 
-    async def _send_dead_letter(self, letter: DeadLetter, place: Message) -> None:
-        """Returns when Kafka has it.
-
-        Raises:
-            RecordTooLargeError: Its topic does not take a record of its size.
-        """
-        await self._retrying.until_it_works(lambda: self.tell(letter), "kafka", "sink.dead_letter_delayed", topic=place.topic)
-
     async def tell(self, letter: DeadLetter) -> None:
-        """Sends a dead letter once, and returns when Kafka has it; the same one sent twice is one row.
+        """Returns when Kafka has a dead letter; the same one sent twice is one row.
 
         Raises:
-            UnavailableError: Kafka has not taken it in time.
             RecordTooLargeError: Its topic does not take a record of its size.
         """
-        await self._producer.send(
-            self._settings.topic(topics.DEAD_LETTERS),
-            encode(letter),
-            key=letter.origin_key,
-            headers=cloud_event_headers(letter),
-            seconds=_PRODUCE_SECONDS,
-        )
+
+        async def send() -> None:
+            await self._producer.send(
+                self._settings.topic(topics.DEAD_LETTERS),
+                encode(letter),
+                key=letter.origin_key,
+                headers=cloud_event_headers(letter),
+                seconds=_PRODUCE_SECONDS,
+            )
+
+        await self._retrying.until_it_works(send, "kafka", "sink.dead_letter_delayed", topic=letter.origin_topic)
 
     @property
     def slots(self) -> int:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 from aiokafka.errors import KafkaError
 
+from kybstream.errors import BadRecordError
 from kybstream.expired import Expired, ExpiredUnread, Place
 from kybstream.kafka import administering, unreachable
 from kybstream.operations.topic_admin import committed_offsets
+from kybstream.operations.topic_reader import read_topic
 from kybstream.settings import Settings
 from kybstream.unread import look_at_topics
-from schemas.topics import ALL_TOPICS, CASE_EVENTS, LINKS, RAW
+from schemas.codec import decode
+from schemas.expired import EXPIRED_UNREAD, expired_range
+from schemas.records import DeadLetter
+from schemas.topics import ALL_TOPICS, CASE_EVENTS, DEAD_LETTERS, LINKS, RAW
 from sinks.landed import landed_offsets, told_expired
 from sinks.tables import TABLES
 
@@ -96,8 +102,24 @@ async def expired_ranges(settings: Settings) -> list[ExpiredRange]:
     ]
     since = datetime.now(UTC) - timedelta(hours=settings.kafka.retention_hours.raw)
     told = await told_expired(settings.clickhouse, since=since)
+    told += await _on_its_way(settings, landed, since)
     passed = [("sink" if stage == "sink" else "worker", gone) for stage, gone in told]
     return joined([(reader, gone) for reader, gone in ahead if gone is not None] + passed)
+
+
+async def _on_its_way(settings: Settings, landed: Mapping[Place, int], since: datetime) -> list[tuple[str, Expired]]:
+    """What dead letters say that have not landed yet: stage and offsets."""
+    topic = settings.topic(DEAD_LETTERS)
+    begin = {partition: offset + 1 for (of, partition), offset in landed.items() if of == topic}
+    found: list[tuple[str, Expired]] = []
+    async with aclosing(read_topic(settings.kafka, topic, begin=begin)) as records:
+        async for record in records:
+            with suppress(BadRecordError):
+                letter = decode(record.value or b"", DeadLetter)
+                gone = expired_range(letter.origin_topic, letter.detail or "") if letter.reason == EXPIRED_UNREAD else None
+                if gone is not None and letter.received_at >= since:
+                    found.append((letter.stage, gone))
+    return found
 
 
 def joined(ranges: Iterable[tuple[str, Expired]]) -> list[ExpiredRange]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -26,7 +26,13 @@ class ReadRecord(msgspec.Struct, frozen=True):
 
 
 async def read_topic(
-    kafka: KafkaSettings, topic: str, *, from_beginning: bool = True, follow: bool = False, since_ms: int | None = None
+    kafka: KafkaSettings,
+    topic: str,
+    *,
+    from_beginning: bool = True,
+    follow: bool = False,
+    since_ms: int | None = None,
+    begin: Mapping[int, int] | None = None,
 ) -> AsyncGenerator[ReadRecord, None]:
     """The topic's records, in order within each partition.
 
@@ -38,6 +44,7 @@ async def read_topic(
             does not read what it wrote.
         since_ms: Begin with the first record of this time or later (of the record, not of what it holds), in milliseconds
             since the epoch; instead of `from_beginning`.
+        begin: Begin at these offsets, by partition; elsewhere as the rest says.
 
     Raises:
         UnavailableError: Kafka cannot be reached.
@@ -51,6 +58,9 @@ async def read_topic(
             ends = await consumer.end_offsets(partitions)
             if since_ms is not None:
                 await _seek_to_time(consumer, ends, since_ms)
+            for partition, beginning in (await consumer.beginning_offsets(partitions)).items() if begin else ():
+                if begin and partition.partition in begin:
+                    consumer.seek(partition, min(max(begin[partition.partition], beginning), ends[partition]))
             while follow or await _unfinished(consumer, ends):
                 for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=5_000)).items():
                     for record in records:

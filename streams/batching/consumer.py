@@ -128,7 +128,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
             if fetched[0].offset > expected:
                 if first_chunk:
                     continue  # it stays undelivered, so the position is set back
-                await self._tell_gap(tp, expected)
+                if not await self._tell_gap(tp, expected):
+                    return
             chunk = fetched if fetched[0].offset >= expected else [r for r in fetched if r.offset >= expected]
             if chunk:
                 await self._deliver_chunk(tp, chunk, generation)
@@ -149,11 +150,15 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
                 await self.callback(self._to_message(tp, record))
         self._read_offset[tp] = chunk[-1].offset + 1
 
-    async def _tell_gap(self, tp: TP, expected: int) -> None:
-        """Tell whether what is missing has expired; compaction and markers of transactions leave gaps, too."""
-        if tp.topic in self.app.source_topics:
-            beginnings = await self.earliest_offsets(tp)
-            await self.starting.tell(tp, expected, beginnings.get(tp) or 0)
+    async def _tell_gap(self, tp: TP, expected: int) -> bool:
+        """Tell of what is missing if it has expired; returns whether to go on behind it.
+
+        Compaction and markers of transactions leave gaps, too.
+        """
+        if tp.topic not in self.app.source_topics:
+            return True
+        beginnings = await self.earliest_offsets(tp)
+        return await self.starting.tell(tp, expected, beginnings.get(tp) or 0)
 
     async def _deliver_batch(self, tp: TP, chunk: Sequence[Any], generation: int) -> None:
         last = chunk[-1]

@@ -53,6 +53,7 @@ class Starting:
     def __init__(self, consumer: BatchConsumer) -> None:
         self._consumer = consumer
         self._expired = ExpiredUnread()
+        self._telling = asyncio.Lock()
         self.missing: frozenset[str] = frozenset()
         """Topics that should be read and do not exist."""
 
@@ -85,22 +86,21 @@ class Starting:
     async def tell(self, tp: TP, following: int, beginning: int) -> bool:
         """Tell of records that expired before they were read; returns when Kafka has it, whether to go on behind them.
 
-        An error of ours that `tell_expired` raises ends the app.
+        Who comes while another one tells it waits: nobody goes on behind records of which Kafka has nothing. An error of ours
+        that `tell_expired` raises ends the app.
         """
-        place = tp.topic, tp.partition
-        expired = self._expired.find(place, following, beginning)
-        if expired is None:
-            return True
         app = self._consumer.app
-        try:
+        async with self._telling:
+            expired = self._expired.find((tp.topic, tp.partition), following, beginning)
+            if expired is None:
+                return True
+            try:
+                await self._send(app.tell_expired(expired))
+            except KybStreamError as error:
+                app.crash_soon(error)
+                return False
+            self._expired.told(expired)
             app.observer.records_expired(expired)
-            await self._send(app.tell_expired(expired))
-        except KybStreamError as error:
-            app.crash_soon(error)
-            return False
-        except BaseException:
-            self._expired.forget(place)  # a rebalance or a stop came in between: who comes next tells it
-            raise
         return True
 
     async def _send(self, outputs: Sequence[Output]) -> None:

@@ -99,6 +99,9 @@ async def test_reconcile_tells_what_expired_before_it_was_read(
     told = [(Expired(raw, 0, 0, 21), now), (Expired(raw, 0, 22, 23), now), (Expired(raw, 1, 0, 4), now - timedelta(hours=169))]
     await write(settings, DEAD_LETTERS, [encode(expired_letter(gone, "intake", at)) for gone, at in told])
     await commit(settings, settings.worker.group, RAW, 24, partition=0)
+    [not_landed] = await asyncio.to_thread(run_each, [["reconcile", "--wait", "0", "--config", str(path)]])
+    assert f"topic {raw} partition 0 offsets 0 to 23" in not_landed.out
+    assert not_landed.exit_code == 1
     async with running(settings):
         await landed(settings, "deliveries", 5)
         await landed(settings, "dead_letters", 4)

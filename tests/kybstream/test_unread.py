@@ -33,6 +33,8 @@ class TestFinding:
         gone = found.find(PLACE, next_offset, 10)
         assert gone == Expired("raw", 3, first, 9)
         assert gone.records == 10 - first
+        assert found.find(PLACE, next_offset, 10) == gone
+        found.told(gone)
         assert found.find(PLACE, next_offset, 10) is None
         assert found.find(PLACE, next_offset, 12) == Expired("raw", 3, 10, 11)
         assert found.find(("raw", 4), next_offset, 10) == Expired("raw", 4, first, 9)

@@ -155,6 +155,13 @@ def test_where_a_partition_goes_on(
     assert resume_at(landed, beginning=beginning, end=end, found=found, committed=5) == expected
 
 
+@pytest.mark.parametrize(("committed", "unread_from"), [(None, 42), (41, 42), (45, 45), (48, 48)])
+def test_what_was_committed_behind_the_newest_row_was_read(committed: int | None, unread_from: int) -> None:
+    """Of what expired: records that became dead letters make no row."""
+    found = resume_at(_ROW, beginning=48, end=50, found=None, committed=committed)
+    assert found == Resume(48, "records_expired", 48, unread_from)
+
+
 @pytest.mark.parametrize(
     ("end", "asked_at", "now_at", "expected"),
     [

@@ -11,15 +11,12 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from deploy.embedded.apache_kafka import KafkaNode
-from kybstream.errors import UnavailableError
 from kybstream.kafka import administering
 from kybstream.settings import Settings
 from kybstream.unread import ExpiredUnreadError
 from schemas import topics
 from schemas.records import DeadLetter
-from sinks import offsets
-from sinks.metrics import SinkMetrics
-from sinks.resume import Resume
+from sinks import offsets, writer
 from sinks.run import run_sink
 from tests.sinks.making import delivery, rows, settings_for
 from tests.sinks.running import DEADLINE, landed, made, produce, running, with_sink
@@ -84,27 +81,59 @@ async def test_what_expired_while_no_sink_ran_is_told_and_may_stop_it(settings: 
     assert _told(logs) == []
 
 
-async def test_a_dead_letter_that_kafka_does_not_take_is_told_again(settings: Settings) -> None:
-    """Until then the partition is not read; nothing counts twice."""
-    told: list[str | None] = []
-    away = True
+async def test_a_partition_waits_until_its_loss_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then the partition is not read, while others are, and a stop does not wait for it; then it counts once."""
+    await made(settings)
+    for partition in (0, 1):
+        await produce(settings, [delivery(100 * partition + number) for number in range(10)], partition=partition)
+    async with running(settings):
+        await landed(settings, "deliveries", 20)
+    for partition in (0, 1):
+        await produce(settings, [delivery(100 * partition + number) for number in range(10, 30)], partition=partition)
+    await _expire(settings, {0: 25})
+    tell, away = writer.Writer.tell, asyncio.Event()
 
-    async def bury(letter: DeadLetter) -> None:
-        if away:
-            raise UnavailableError("away")
-        told.append(letter.detail)
+    async def not_now(self: writer.Writer, letter: DeadLetter) -> None:
+        await away.wait()
+        await tell(self, letter)
 
-    metrics = SinkMetrics()
-    place = TopicPartition(settings.topic(topics.DELIVERIES), 0)
-    looks = offsets.Offsets(settings, None, {}, metrics, doubt=lambda *_: None, bury=bury)
-    gone = Resume(25, "records_expired", 25, 10)
-    with pytest.raises(UnavailableError):
-        await looks.tell(place, gone)
-    away = False
-    for _ in range(2):
-        await looks.tell(place, gone)
-    assert told == ["partition 0 offsets 10 to 24"]
-    assert metrics.registry.get_sample_value("kyb_sink_expired_unread_total", {"topic": place.topic}) == 15
+    monkeypatch.setattr(writer.Writer, "tell", not_now)
+    with structlog.testing.capture_logs() as logs:
+        async with running(settings):
+            await landed(settings, "deliveries", 20 + 20)
+        assert _told(logs) == [(0, 10, 24)]
+        async with watched(settings) as url:
+            await asyncio.sleep(1)
+            assert await metrics_of(url, "kyb_sink_expired_unread_total") == {}
+            away.set()
+            await landed(settings, "deliveries", 20 + 20 + 5)
+            await landed(settings, "dead_letters", 1)
+            assert await metrics_of(url, "kyb_sink_expired_unread_total") == {settings.topic(topics.DELIVERIES): 15}
+
+
+async def test_what_was_read_and_made_no_row_is_not_told_as_lost(settings: Settings) -> None:
+    """Records at the end of a partition that became dead letters, and then expired: `stop` stops nothing."""
+    await made(settings)
+    await produce(settings, [delivery(number) for number in range(10)])
+    await produce(settings, [b"no record of ours"] * 10, topics.DELIVERIES)
+    async with running(settings):
+        await landed(settings, "deliveries", 10)
+        await landed(settings, "dead_letters", 1)
+
+        async def committed() -> bool:
+            async with administering(settings.kafka) as admin:
+                offsets_of = await admin.list_consumer_group_offsets(settings.sink.group)
+            return any(found.offset == 20 for place, found in offsets_of.items() if place.topic == topic)
+
+        topic = settings.topic(topics.DELIVERIES)
+        await wait_until(committed, DEADLINE, "the sink has committed behind them")
+    await _expire(settings, {0: 20})
+    stopping = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"expired_unread": "stop"})})
+    with structlog.testing.capture_logs() as logs:
+        async with running(stopping):
+            await produce(settings, [delivery(30)])
+            await landed(settings, "deliveries", 11)
+    assert _told(logs) == []
 
 
 async def test_what_expires_while_the_sink_waits_is_warned_of_and_told(

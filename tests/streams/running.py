@@ -91,8 +91,8 @@ async def lab(bootstrap: str, prefix: str, folder: Path, **worker: object) -> As
     # Some records here are of long ago, and the embedded broker deletes what is past its retention within a second.
     kept = {"retention.ms": "-1"}
     topics = {settings.topic(topic.suffix): {**topic.config(settings.kafka), **kept} for topic in ALL_TOPICS}
-    await ensure_topics(settings.kafka, topics | changelog_topics(settings))
-
+    topics |= changelog_topics(settings)
+    await ensure_topics(settings.kafka, topics)
     await topics_are_there(settings, topics)
     options = client_options(settings.kafka)
     async with AIOKafkaProducer(**options, acks="all") as producer:

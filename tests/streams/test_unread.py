@@ -216,7 +216,10 @@ class _Reader:
         self.begun_at: list[int] = []
         self.assignment = self.found(frozenset({TP("t", 0)}))
         self.next_offset = self.committed_offset = self.found(0)
-        self.records_expired = self.found(None)
+        self.counted: list[Expired] = []
+        self.records_expired = self.counted.append
+        self.taken = asyncio.Event()
+        self.taken.set()
 
     @staticmethod
     def found(answer: Any) -> Callable[..., Any]:
@@ -237,6 +240,7 @@ class _Reader:
         """Fails as often as is wanted."""
         if self.failures:
             raise self.failures.pop()
+        await self.taken.wait()
         self.sent += outputs
 
     async def begin_at(self, _tp: TP, offset: int) -> None:
@@ -253,10 +257,26 @@ async def test_nothing_goes_on_behind_expired_records_before_they_are_told(monke
     with pytest.raises(asyncio.CancelledError):
         await compared.compare()
     assert reader.begun_at == []
+    assert reader.counted == []
     for _ in range(2):
         await compared.compare()
     assert [output.value for output in reader.sent] == [b"0 9"]
     assert reader.begun_at == [10, 10]
+    assert reader.counted == [Expired("t", 0, 0, 9)]
+
+
+async def test_who_meets_a_loss_that_is_being_told_waits() -> None:
+    """New records come behind it while Kafka has not taken what is told: they are not delivered before."""
+    reader = _Reader([])
+    reader.taken.clear()
+    compared = Starting(reader)  # type: ignore[arg-type]
+    first, second = (asyncio.create_task(compared.tell(TP("t", 0), 0, 10)) for _ in range(2))
+    done, _ = await asyncio.wait([first, second], timeout=0.1)
+    assert not done
+    reader.taken.set()
+    assert await first
+    assert await second
+    assert len(reader.sent) == 1
 
 
 async def test_offsets_are_asked_for_until_a_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
