@@ -13,7 +13,7 @@ from tests.support.load_process import RunningLoad
 
 LONG = os.environ.get("KYB_STREAM_CHAOS") == "long"
 SEED = int(os.environ.get("KYB_STREAM_CHAOS_SEED") or (random.SystemRandom().randrange(1_000_000) if LONG else 2))
-DELIVERIES, ROUNDS = (100_000, 5) if LONG else (20_000, 1)
+DELIVERIES, ROUNDS = (100_000, 5) if LONG else (12_000, 1)
 """How many must get a 200, and how often the failure of a test comes."""
 TIMEOUT_SECONDS = 1_200 if LONG else 240
 RUN = "load"
