@@ -34,6 +34,8 @@ from streams.others import Person, first_out, read_person, with_person, written
 
 _CLOSED = frozenset({"completed", "rejected", "expired", "merged"})
 _TIME_BYTES = 8
+_BOUNDED_AS_NOW = 2
+"""Which bounds the facts of a state have; it changes when they become tighter."""
 
 
 class CaseState(msgspec.Struct):
@@ -47,7 +49,7 @@ class CaseState(msgspec.Struct):
         expires_at: When the case expires, in microseconds since the epoch; None while nothing is waiting.
         others: The persons beyond the bound, who have entries of their own; None while there are none.
         more_services: Whether there were more services than are kept.
-        bounded: Whether its facts have their bounds; those of older versions had fewer.
+        bounds: Which bounds its facts have; those of older versions had fewer.
     """
 
     tenant: str
@@ -57,7 +59,7 @@ class CaseState(msgspec.Struct):
     absorbed: tuple[Absorbed, ...] = ()
     others: Others | None = None
     more_services: bool = False
-    bounded: bool = False
+    bounds: int = 0
 
 
 def case(
@@ -76,12 +78,12 @@ def case(
         The new state, and the snapshot of the case with this event; None when the event is known.
     """
     if state is None:
-        state = CaseState(event.tenant, event.case_id, bounded=True)
-    person = _person_out(state, event.subject, aside)
+        state = CaseState(event.tenant, event.case_id, bounds=_BOUNDED_AS_NOW)
+    fact = Fact.of(event)
+    person = _person_out(state, fact.subject, aside)
     if _knows(state, person, event.event_id, aside):
         return state, None
-    fact = Fact.of(event)
-    after = msgspec.structs.replace(state) if state.bounded else _bounded(state, aside, bounds)
+    after = msgspec.structs.replace(state) if state.bounds == _BOUNDED_AS_NOW else _bounded(state, aside, bounds)
     if person is None or after.others is None:
         after.facts = {**after.facts, fact.event_id: fact}
         _bound(after, fact, aside, bounds)
@@ -119,7 +121,7 @@ def _bounded(state: CaseState, aside: Aside, bounds: Bounds) -> CaseState:
         state,
         facts={event_id: fact.bounded() for event_id, fact in state.facts.items()},
         absorbed=counted(state.absorbed, ()),
-        bounded=True,
+        bounds=_BOUNDED_AS_NOW,
     )
     for fact in {fact.subject: fact for fact in after.facts.values()}.values():
         _bound(after, fact, aside, bounds)

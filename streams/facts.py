@@ -9,11 +9,16 @@ import msgspec
 
 from kybstream.ids import to_micros
 from schemas.providers import kyb, kyc
-from schemas.providers.fields import MAX_CODE_BYTES, MAX_NAME_BYTES, MAX_UNDOCUMENTED_NAMES, TOTALS, cut_code
+from schemas.providers.fields import MAX_NAME_BYTES, MAX_UNDOCUMENTED_NAMES, TOTALS, cut_code
 from schemas.records import CaseEvent
 
 UNKNOWN = "unknown"
 """A status that the provider's document does not list."""
+
+KEPT_CODE_BYTES = 32
+"""Bytes of a level or type in a case, as many as the longest that the provider's document allows has characters."""
+KEPT_SUBJECT_BYTES = 64
+"""Bytes of a person's name in a case; a pseudonym has 29, and only a link that another program wrote can have more."""
 
 _STATUSES = kyb.STATUSES | frozenset(kyc.STATUSES.values())
 
@@ -59,9 +64,9 @@ class Fact(msgspec.Struct, array_like=True, frozen=True):
             status=_status(event.status),
             services=_services(event.services),
             id_embedded_at=None if event.id_embedded_at is None else to_micros(event.id_embedded_at),
-            subject=event.subject,
-            kyc_type=_code(event.kyc_type),
-            kyc_level=_code(event.kyc_level),
+            subject=_cut(event.subject, KEPT_SUBJECT_BYTES),
+            kyc_type=_cut(event.kyc_type, KEPT_CODE_BYTES),
+            kyc_level=_cut(event.kyc_level, KEPT_CODE_BYTES),
             placement=event.placement,
             expected_subjects=event.expected_subjects,
             merged_into=event.merged_into,
@@ -76,8 +81,9 @@ class Fact(msgspec.Struct, array_like=True, frozen=True):
             type=_type(self.type),
             status=_status(self.status),
             services=_services(self.services),
-            kyc_type=_code(self.kyc_type),
-            kyc_level=_code(self.kyc_level),
+            subject=_cut(self.subject, KEPT_SUBJECT_BYTES),
+            kyc_type=_cut(self.kyc_type, KEPT_CODE_BYTES),
+            kyc_level=_cut(self.kyc_level, KEPT_CODE_BYTES),
         )
 
 
@@ -89,8 +95,8 @@ def _status(status: str | None) -> str | None:
     return status if status is None or status in _STATUSES else UNKNOWN
 
 
-def _code(text: str | None) -> str | None:
-    return text if text is None else cut_code(text, MAX_CODE_BYTES)
+def _cut(text: str | None, size: int) -> str | None:
+    return text if text is None else cut_code(text, size)
 
 
 def _services(names: tuple[str, ...]) -> tuple[str, ...]:

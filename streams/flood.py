@@ -103,14 +103,18 @@ def bounded_company(facts: Iterable[Fact], kept: int, *, flooded: bool) -> set[s
         kept: Up to how many are all kept, if none was absorbed.
         flooded: Whether others were absorbed before.
     """
-    mine = sorted(facts, key=lambda fact: (fact.at, fact.event_id))
+    mine = sorted(facts, key=order_key)
     if len(mine) <= kept and not flooded:
         return {fact.event_id for fact in mine}
     names = {name for fact in mine for name in fact.services}
     edge = max(1, kept // 2 // (3 * len(names) + 4))
     held = _at_the_edges(mine, _company_keys, edge)
-    embedded = [(fact.id_embedded_at, fact.at, fact.event_id) for fact in mine if fact.id_embedded_at is not None]
-    return held | ({min(embedded)[2]} if embedded else set())
+    embedded = [fact for fact in mine if fact.id_embedded_at is not None]
+    return held | ({min(embedded, key=_embedded_at).event_id} if embedded else set())
+
+
+def _embedded_at(fact: Fact) -> int:
+    return fact.id_embedded_at or 0
 
 
 def bounded_person(facts: Iterable[Fact], edge: int) -> set[str]:
@@ -149,9 +153,14 @@ def _effect(fact: Fact, service: str) -> str:
 
 
 def _person_keys(fact: Fact) -> list[tuple[str, ...]]:
-    """What an event of a person does."""
+    """What an event of a person does, and what it says beside."""
+    return [effect_on_person(fact), *said_by_person(fact)]
+
+
+def said_by_person(fact: Fact) -> list[tuple[str, ...]]:
+    """What an event of a person says beside what it does: the first that says it is kept."""
     placements = [fact.placement] if fact.kind == "kyc" and fact.placement else []
-    return [effect_on_person(fact), *(("says", said) for said in (*fact.anomalies, *placements))]
+    return [("says", said) for said in (*fact.anomalies, *placements)]
 
 
 def effect_on_person(fact: Fact) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import msgspec
 
 from streams.event_order import in_order, order_key
 from streams.facts import CasePolicy, Fact
-from streams.flood import Absorbed, Bounds, Others, effect_on_person, total
+from streams.flood import Absorbed, Bounds, Others, effect_on_person, said_by_person, total
 from streams.folding import Folding
 from streams.withdrawing import elsewhere, in_force
 
@@ -53,15 +53,21 @@ def first_out(facts: Iterable[Fact], bounds: Bounds) -> str | None:
     of_persons = [fact for fact in facts if fact.subject is not None]
     if len(of_persons) <= bounds.persons and sum(1 + len(fact.moved_events) for fact in of_persons) <= bounds.weight:
         return None
-    # What a person weighs must never become less, or who is out would have to come back. An event that is kept only for what it
-    # says beside what it does may be dropped later; so counted is what they do, up to as many events as are kept for it.
+    # What a person weighs must never become less, or who is out would have to come back. Which event is kept for what it says
+    # beside what it does may change; so counted is what they do, up to as many events as are kept for it, and, where events
+    # were absorbed, what they say.
     alike: dict[tuple[str, ...], int] = {}
+    says: dict[str, set[tuple[str, ...]]] = {}
     weights: dict[str, int] = {}
     for fact in of_persons:
         subject = fact.subject or ""
         key = (subject, *effect_on_person(fact))
         alike[key] = alike.get(key, 0) + 1
         weights[subject] = weights.get(subject, 0) + (alike[key] <= 2 * bounds.edge) + len(fact.moved_events)
+        if fact.anomalies or fact.placement:
+            says.setdefault(subject, set()).update(said_by_person(fact))
+    for subject in {key[0] for key, number in alike.items() if number >= 2 * bounds.edge}:
+        weights[subject] += len(says.get(subject, ()))
     taken = 0
     for place, subject in enumerate(sorted(weights)):
         taken += weights[subject]

@@ -238,11 +238,11 @@ def test_a_state_of_an_older_version_gets_its_bounds() -> None:
     state, beside, snapshots = through(events, Bounds(company=10_000))
     old = msgspec.structs.replace(
         state,
-        bounded=False,
+        bounds=0,
         facts={key: msgspec.structs.replace(fact, status="x" * 9_000) for key, fact in state.facts.items()},
     )
     aside = Aside(b"acme/some", DictState(beside), {})
     new, snapshot = case(old, event(200, "kyb", type="service_initiated", services=("kyc",)), POLICY, aside)
     assert snapshot is not None
-    assert (snapshots[-1].version, snapshot.version, new.bounded) == (200, 201, True)
+    assert (snapshots[-1].version, snapshot.version, new.bounds) == (200, 201, state.bounds)
     assert len(_encoder.encode(new)) < STATE_BYTES // 8

@@ -129,6 +129,30 @@ def test_beyond_the_bound_only_times_of_change_may_differ(history: list[CaseEven
     assert {name: getattr(got, name) for name in names} == {name: getattr(want, name) for name in names}
 
 
+@given(data=st.data(), number=st.integers(8, 30))
+@settings(max_examples=100, deadline=None)
+def test_beyond_the_bound_no_id_decides_which_events_of_one_receipt_are_kept(data: st.DataObject, number: int) -> None:
+    """Ids are hashes: under other ids the same events of a company give the same snapshot."""
+    services, kinds = ["aml", "documents", "kyc", "x", "y"], ["service_initiated", "service_resolved", "other"]
+    history = []
+    for index in range(number):
+        event = CaseEvent(
+            event_id=f"e{index}",
+            tenant=TENANT,
+            case_id=SERVICE_ID,
+            received_at=START + data.draw(st.integers(0, 3)) * SECOND,
+            kind="kyb",
+            type=data.draw(st.sampled_from(kinds)),
+            status=data.draw(st.sampled_from(["pending", "resolved"])),
+            services=tuple(data.draw(st.lists(st.sampled_from(services), max_size=5, unique=True))),
+            anomalies=data.draw(st.sampled_from([(), ("link_service_id_mismatch",)])),
+        )
+        history.append(event)
+    names = data.draw(st.permutations([f"renamed {index}" for index in range(number)]))
+    renamed = [msgspec.structs.replace(event, event_id=name) for event, name in zip(history, names, strict=True)]
+    assert through(renamed, small(3))[1][-1] == through(history, small(3))[1][-1]
+
+
 def _settled(snapshot: Case) -> str:
     return snapshot.outcome if snapshot.outcome in {"completed", "rejected", "merged"} else "open"
 

@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from kybstream.privacy import make_case_token
+from schemas.codec import encode
 from schemas.links import make_link, make_withdrawal
 from schemas.records import Case, Link, LinkWithdrawal
+from schemas.topics import case_key
 from streams.batching.records import Record as KafkaRecord
 from streams.intake_state import MOVES_KEPT, PARKED_KEPT
 from streams.linking import CASES_NAMED, PROVISIONAL_PREFIX
-from streams.processing import IntakeProcess
+from streams.processing import CasesProcess, IntakeProcess
 from tests.streams.pipeline import (
     CASE,
     NAMES,
@@ -26,6 +28,7 @@ from tests.streams.pipeline import (
     DictState,
     Door,
     Told,
+    as_record,
     kyb_body,
     kyc_body,
     link_record,
@@ -33,6 +36,7 @@ from tests.streams.pipeline import (
 )
 
 STATE_BYTES = 512 * 1024
+CASE_BYTES = 256 * 1024
 SECOND = timedelta(seconds=1)
 
 
@@ -127,6 +131,12 @@ def test_the_worst_entry_of_a_person_is_within_its_size() -> None:
     told, sizes = run(records)
     assert max(sizes) < STATE_BYTES
     assert not told.dead_letters
+    process, state = CasesProcess(POLICIES, NAMES), DictState()
+    for event in told.case_events:
+        result = process(0, [as_record(NAMES.case_events, case_key(event.tenant, event.case_id), encode(event))], state)
+        assert not result.dead
+        state.write(result.writes)
+    assert max(map(len, state.values.values())) < CASE_BYTES
 
 
 @pytest.mark.parametrize(
