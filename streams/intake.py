@@ -20,7 +20,7 @@ from schemas.topics import entity_key
 from streams import linking
 from streams.aside import Aside
 from streams.flood import EVENT_FLOOD
-from streams.intake_state import MICROSECOND, PARKED_KEPT, SEEN_KEPT, IntakeState, Occurrence, Parked
+from streams.intake_state import MICROSECOND, SEEN_KEPT, IntakeState, Occurrence, Parked
 from streams.linking import NO_TOKENS, Placement, Tokens
 from streams.links import token_claim
 from streams.policy import TenantPolicy
@@ -93,7 +93,7 @@ def intake(
         )
         if isinstance(facts, kyc.KycFacts):
             movable = _movable(occurrence, facts, tokens)
-            occurrence.flood = bool(movable) and len(state.parked) >= PARKED_KEPT
+            occurrence.flood = bool(movable) and not state.may_park
             state.parked += [] if occurrence.flood else movable
     state.note(fingerprint, occurrence, now)
     if state.seen_events > SEEN_KEPT:

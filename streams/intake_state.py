@@ -16,7 +16,7 @@ REPLAY_MARGIN = timedelta(days=7)
 SEEN_KEPT = 64
 """Events in the state of one key by fingerprint; a case has some twenty, unless a provider has gone mad."""
 PARKED_KEPT = 32
-"""Callbacks of one subject that links can move; what comes after them stays where it is placed first."""
+"""Callbacks of one subject that links can ever move; what comes after them stays where it is placed first."""
 MOVES_KEPT = 128
 """Moves of all callbacks of one subject; after so many each stays where it is."""
 
@@ -105,7 +105,7 @@ class Parked(msgspec.Struct, array_like=True):
         return msgspec.structs.replace(self, moves=(*self.moves, move))
 
 
-class IntakeState(msgspec.Struct):
+class IntakeState(msgspec.Struct, omit_defaults=True):
     """State of one entity key.
 
     Attributes:
@@ -114,12 +114,15 @@ class IntakeState(msgspec.Struct):
         parked: Callbacks that went to the provisional case or to a registered one; empty for KYB. At most `PARKED_KEPT`.
         aside_until: Until when some fingerprint has an entry of its own beside this one (`streams.aside`); 0 for none. Those of
             which `seen` has too many (`SEEN_KEPT`) have.
+        let_go: Callbacks that `parked` had until nobody linked them in time. Their events are on the provisional case for good,
+            so they leave no room for others: else the case would grow with each deadline.
     """
 
     seen: dict[str, list[Occurrence]] = {}
     claims: list[Claim] = []
     parked: list[Parked] = []
     aside_until: int = 0
+    let_go: int = 0
 
     def pruned(self, now: int, parked_for: timedelta) -> IntakeState:
         """A copy without what is past its time: fingerprints past their window, callbacks parked longer than allowed.
@@ -128,20 +131,27 @@ class IntakeState(msgspec.Struct):
         case, or moved by a link, as long as the link.
         """
         if not (self.seen or self.claims or self.parked):
-            return IntakeState(aside_until=self.aside_until if self.aside_until >= now else 0)
+            return IntakeState(aside_until=self.aside_until if self.aside_until >= now else 0, let_go=self.let_go)
         oldest_parked = now - parked_for // MICROSECOND
         seen = {print_: needed(occurrences, now) for print_, occurrences in self.seen.items()}
+        parked = [parked for parked in self.parked if parked.moves or parked.case_id or parked.at >= oldest_parked]
         return IntakeState(
             seen={print_: occurrences for print_, occurrences in seen.items() if occurrences},
             claims=list(self.claims),
-            parked=[parked for parked in self.parked if parked.moves or parked.case_id or parked.at >= oldest_parked],
+            parked=parked,
             aside_until=self.aside_until if self.aside_until >= now else 0,
+            let_go=self.let_go + len(self.parked) - len(parked),
         )
 
     @property
     def seen_events(self) -> int:
         """How many events its fingerprints stand for: the same alert every quarter of an hour is hundreds in a week."""
         return sum(map(len, self.seen.values()))
+
+    @property
+    def may_park(self) -> bool:
+        """Whether one more callback of the subject can be moved by links: when others were let go makes no difference."""
+        return len(self.parked) + self.let_go < PARKED_KEPT
 
     @property
     def may_move(self) -> bool:
@@ -151,7 +161,7 @@ class IntakeState(msgspec.Struct):
     @property
     def empty(self) -> bool:
         """Whether it says no more than no state would."""
-        return not (self.seen or self.claims or self.parked or self.aside_until)
+        return not (self.seen or self.claims or self.parked or self.aside_until or self.let_go)
 
     def occurrence(self, fingerprint: str, at: int) -> Occurrence | None:
         """The event that a delivery received `at` made or repeats; None when it makes a new one.

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from kybstream.ids import to_micros
 from kybstream.privacy import make_case_token
 from schemas.codec import encode
 from schemas.links import make_link, make_withdrawal
 from schemas.records import Case, Link, LinkWithdrawal
 from schemas.topics import case_key
 from streams.batching.records import Record as KafkaRecord
+from streams.expiring import IntakeRemains
+from streams.flood import EVENT_FLOOD
 from streams.intake_state import MOVES_KEPT, PARKED_KEPT
 from streams.linking import CASES_NAMED, PROVISIONAL_PREFIX
 from streams.processing import CasesProcess, IntakeProcess
@@ -32,12 +38,14 @@ from tests.streams.pipeline import (
     kyb_body,
     kyc_body,
     link_record,
+    run_cases,
     run_intake,
 )
 
 STATE_BYTES = 512 * 1024
 CASE_BYTES = 256 * 1024
 SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
 
 
 def link(number: int, case_id: str = SERVICE_ID, expected: int | None = None) -> Link:
@@ -137,6 +145,54 @@ def test_the_worst_entry_of_a_person_is_within_its_size() -> None:
         assert not result.dead
         state.write(result.writes)
     assert max(map(len, state.values.values())) < CASE_BYTES
+
+
+@pytest.mark.parametrize(("days", "every"), [(1, 900), (0.01, 60), (10, 20_000), (1, 100_000)])
+def test_a_short_deadline_makes_no_room_for_more_callbacks_that_links_move(days: float, every: int) -> None:
+    """However soon those that nobody linked are let go: the provisional case is small, and counts all of them exactly."""
+    policies = {"acme": replace(POLICIES["acme"], deadline=timedelta(days=days))}
+    door, told, state = Door(), Told(), DictState()
+    process = IntakeProcess(policies, NAMES)
+    for number in range(200):
+        body = kyc_body(kycStatus=3, remark=str(number))
+        result = process(0, [door.record(door.delivery(body, after=number * every * SECOND))], state)
+        state.write(result.writes)
+        told.outputs += result.outputs
+    flooded = [event for event in told.case_events if EVENT_FLOOD in event.anomalies]
+    assert len(flooded) == 200 - PARKED_KEPT
+    events = [output for output in told.outputs if output.topic == NAMES.case_events]
+    cases, orders = CasesProcess(policies, NAMES), (events, list(reversed(events)))
+    for order in orders:
+        kept = DictState()
+        for output in order:
+            kept.write(cases(0, [as_record(output.topic, output.key, output.value)], kept).writes)
+        assert max(map(len, kept.values.values())) < 16 * 1024
+    first, last = (run_cases(order, policies)[-1] for order in orders)
+    assert first == last
+    assert (first.version, first.subjects[0].attempts, first.resubmissions) == (200, 200, 199)
+
+
+@given(pauses=st.lists(st.sampled_from([0, 1, 30, 100]), min_size=4, max_size=16))
+@settings(max_examples=40, deadline=None)
+def test_when_callbacks_are_let_go_makes_no_difference(pauses: list[int]) -> None:
+    """Swept before each callback or never, the intake says the same, byte for byte."""
+    door, remains, said = Door(), IntakeRemains(POLICIES), []
+    days = [sum(pauses[: number + 1]) for number in range(len(pauses))]
+    records = [door.record(door.delivery(kyc_body(remark=str(day), name=door.drawn), after=day * DAY)) for day in days]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.intake_state.PARKED_KEPT", 3)
+        for sweeps in (False, True):
+            process, state, told = IntakeProcess(POLICIES, NAMES), DictState(), Told()
+            for day, record in zip(days, records, strict=True):
+                now = to_micros(START + day * DAY)
+                left = {key: remains(key, value, now) for key, value in state.values.items()}
+                state.write(left if sweeps else {})
+                result = process(0, [record], state)
+                state.write(result.writes)
+                told.outputs += result.outputs
+            said.append(told)
+    assert said[0].outputs == said[1].outputs
+    assert [EVENT_FLOOD in event.anomalies for event in said[0].case_events] == [False] * 3 + [True] * (len(days) - 3)
 
 
 @pytest.mark.parametrize(
