@@ -24,7 +24,7 @@ from streams.intake_state import MICROSECOND, SEEN_KEPT, IntakeState, Occurrence
 from streams.linking import NO_TOKENS, Placement, Tokens
 from streams.links import token_claim
 from streams.policy import TenantPolicy
-from streams.repeats import fingerprints, known_as, put_aside
+from streams.repeats import fingerprints, known_as, put_aside, remember
 from streams.verdicts import judged
 
 ENCRYPTED = "encrypted"
@@ -87,7 +87,7 @@ def intake(
             event_id=derived_id("event", fingerprint, delivery.delivery_id),
             first_at=now,
             last_at=now,
-            case_id=placement.case_id,
+            case_id="" if is_kyb else placement.case_id,
             placement=placement.rule,
             window=_window(facts.type, policy) // MICROSECOND,
         )
@@ -95,19 +95,19 @@ def intake(
             movable = _movable(occurrence, facts, tokens)
             occurrence.flood = bool(movable) and not state.may_park
             state.parked += [] if occurrence.flood else movable
-    state.note(fingerprint, occurrence, now)
+    remember(state, fingerprint, occurrence, now, aside)
     if state.seen_events > SEEN_KEPT:
         put_aside(state, fingerprint, aside)
 
     if is_new:
         if isinstance(facts, kyb.KybFacts):
-            outputs += _new_kyb_event(delivery, facts, occurrence, violations)
+            outputs += _new_kyb_event(delivery, entity, facts, occurrence, violations)
         else:
             outputs += _new_kyc_event(delivery, entity, facts, occurrence, tokens=tokens, violations=violations)
     if not is_kyb:
         outputs += token_claim(state, delivery, entity, tokens)
     outputs.append(
-        judged(delivery, occurrence, facts.type, violations, is_new=is_new),
+        judged(delivery, occurrence, occurrence.case_id or entity, facts.type, violations, is_new=is_new),
     )
     return state, outputs
 
@@ -141,14 +141,14 @@ def _window(event_type: str, policy: TenantPolicy) -> timedelta:
 
 
 def _new_kyb_event(
-    delivery: WebhookDelivery, facts: kyb.KybFacts, occurrence: Occurrence, violations: tuple[str, ...]
+    delivery: WebhookDelivery, entity: str, facts: kyb.KybFacts, occurrence: Occurrence, violations: tuple[str, ...]
 ) -> tuple[CaseEvent, Event]:
     """What a KYB delivery tells the case, and the event that it made."""
     # Field by field, and again below: this runs for every delivery, and a dictionary of what both share costs more.
     told = CaseEvent(
         event_id=occurrence.event_id,
         tenant=delivery.tenant,
-        case_id=occurrence.case_id,
+        case_id=entity,
         received_at=delivery.received_at,
         kind="kyb",
         type=facts.type,
@@ -165,7 +165,7 @@ def _new_kyb_event(
         source=delivery.source,
         source_kind=delivery.source_kind,
         entity_key=delivery.entity_key or "",
-        case_id=occurrence.case_id,
+        case_id=entity,
         placement=occurrence.placement,
         type=facts.type,
         status=facts.status,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Iterable
 from datetime import timedelta
 
 import msgspec
@@ -32,6 +33,7 @@ class Occurrence(msgspec.Struct, array_like=True):
     first_at: int
     last_at: int
     case_id: str
+    """Empty: the one of which the key is; older versions wrote that, too."""
     placement: str
     window: int
     flood: bool = False
@@ -163,29 +165,12 @@ class IntakeState(msgspec.Struct, omit_defaults=True):
         """Whether it says no more than no state would."""
         return not (self.seen or self.claims or self.parked or self.aside_until or self.let_go)
 
-    def occurrence(self, fingerprint: str, at: int) -> Occurrence | None:
-        """The event that a delivery received `at` made or repeats; None when it makes a new one.
-
-        Time alone decides, to both sides of receipt, because spools are emptied late. A delivery lies within the times of its
-        occurrence for good: processed again, after later ones, it is judged as it was.
-        """
-        before: Occurrence | None = None
-        after: Occurrence | None = None
-        for known in self.seen.get(fingerprint, ()):
-            if known.first_at <= at:
-                before = known
-            elif after is None:
-                after = known
-        if before is not None and at - before.last_at <= before.window:
-            return before
-        return after if after is not None and after.first_at - at <= after.window else None
-
     def note(self, fingerprint: str, occurrence: Occurrence, at: int) -> None:
         """Remembers that a delivery of this occurrence was received `at`."""
         if fingerprint not in self.seen and occurrence.first_at <= at <= occurrence.last_at:
             self.seen[fingerprint] = [occurrence]
             return
-        noted = msgspec.structs.replace(occurrence, first_at=min(occurrence.first_at, at), last_at=max(occurrence.last_at, at))
+        noted = widened(occurrence, at, at)
         others = [known for known in self.seen.get(fingerprint, ()) if known.event_id != noted.event_id]
         insort(others, noted, key=lambda known: known.first_at)
         self.seen[fingerprint] = others
@@ -194,3 +179,31 @@ class IntakeState(msgspec.Struct, omit_defaults=True):
 def needed(occurrences: list[Occurrence], now: int) -> list[Occurrence]:
     """Those of which a delivery may still come, or come again."""
     return [known for known in occurrences if known.needed_until >= now]
+
+
+def occurrence_at(occurrences: Iterable[Occurrence], at: int) -> Occurrence | None:
+    """The event of these that a delivery received `at` made or repeats; None when it makes a new one.
+
+    Time alone decides, to both sides of receipt, because spools are emptied late. A delivery lies within the times of its
+    occurrence for good: processed again, after later ones, it is judged as it was.
+
+    Args:
+        occurrences: In order of their first receipt.
+        at: In microseconds since the epoch.
+    """
+    before: Occurrence | None = None
+    after: Occurrence | None = None
+    for known in occurrences:
+        if known.first_at <= at:
+            before = known
+        elif after is None:
+            after = known
+    if before is not None and at - before.last_at <= before.window:
+        return before
+    return after if after is not None and after.first_at - at <= after.window else None
+
+
+def widened(occurrence: Occurrence, first_at: int, last_at: int) -> Occurrence:
+    """The occurrence with the times of more of its deliveries."""
+    first_at, last_at = min(occurrence.first_at, first_at), max(occurrence.last_at, last_at)
+    return msgspec.structs.replace(occurrence, first_at=first_at, last_at=last_at)

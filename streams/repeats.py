@@ -8,9 +8,13 @@ from kybstream.ids import derived_id
 from schemas.providers import kyb, kyc
 from schemas.providers.body import JsonObject, canonical_digest
 from schemas.records import WebhookDelivery
+from streams import by_time
 from streams.aside import Aside
-from streams.intake_state import IntakeState, Occurrence, needed
+from streams.intake_state import IntakeState, Occurrence, needed, occurrence_at
 from streams.policy import TenantPolicy
+
+OCCURRENCES_KEPT = 32
+"""Events in the entry of one fingerprint; more of them have entries by time (`streams.by_time`)."""
 
 _encoder = msgspec.msgpack.Encoder()
 _aside_decoder = msgspec.msgpack.Decoder(list[Occurrence])
@@ -44,13 +48,29 @@ def known_as(state: IntakeState, fingerprints: tuple[str, ...], now: int, aside:
             break
         was_there = fingerprint in state.seen
         _take_from_aside(state, fingerprint, now, aside)
-        occurrence = state.occurrence(fingerprint, now)
+        occurrence = _known(state, fingerprint, now, aside)
         if occurrence is not None:
             return fingerprint, occurrence
         if not was_there:
             state.seen.pop(fingerprint, None)  # its own entry stays as it is
     _take_from_aside(state, fingerprints[-1], now, aside)
-    return fingerprints[-1], state.occurrence(fingerprints[-1], now)
+    return fingerprints[-1], _known(state, fingerprints[-1], now, aside)
+
+
+def _known(state: IntakeState, fingerprint: str, now: int, aside: Aside) -> Occurrence | None:
+    entry = state.seen.get(fingerprint, ())
+    if entry and by_time.is_mark(entry[-1]):
+        return occurrence_at(by_time.near(entry, fingerprint, now, aside), now)
+    return occurrence_at(entry, now)
+
+
+def remember(state: IntakeState, fingerprint: str, occurrence: Occurrence, at: int, aside: Aside) -> None:
+    """Remembers that a delivery of this event was received `at`, in its entry or, without room, in one by time."""
+    entry = state.seen.get(fingerprint, [])
+    if len(entry) < OCCURRENCES_KEPT or any(known.event_id == occurrence.event_id for known in entry):
+        state.note(fingerprint, occurrence, at)
+    else:
+        state.seen[fingerprint] = by_time.put(entry, fingerprint, occurrence, at, aside)
 
 
 def _take_from_aside(state: IntakeState, fingerprint: str, now: int, aside: Aside) -> None:

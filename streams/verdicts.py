@@ -9,6 +9,7 @@ from streams.intake_state import Occurrence
 def judged(
     delivery: WebhookDelivery,
     occurrence: Occurrence,
+    case_id: str,
     event_type: str,
     violations: tuple[str, ...],
     *,
@@ -25,7 +26,7 @@ def judged(
         event_id=occurrence.event_id,
         first_delivery_id=occurrence.delivery_id,
         entity_key=delivery.entity_key,
-        case_id=occurrence.case_id,
+        case_id=case_id,
         event_type=event_type,
         violations=violations,
         body_size=len(delivery.body),
