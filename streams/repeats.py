@@ -58,16 +58,18 @@ def known_as(state: IntakeState, fingerprints: tuple[str, ...], now: int, aside:
 
 
 def _known(state: IntakeState, fingerprint: str, now: int, aside: Aside) -> Occurrence | None:
-    entry = state.seen.get(fingerprint, ())
-    if entry and by_time.is_mark(entry[-1]):
+    entry = state.seen.get(fingerprint)
+    if not entry:
+        return None
+    if by_time.is_mark(entry[-1]):
         return occurrence_at(by_time.near(entry, fingerprint, now, aside), now)
     return occurrence_at(entry, now)
 
 
 def remember(state: IntakeState, fingerprint: str, occurrence: Occurrence, at: int, aside: Aside) -> None:
     """Remembers that a delivery of this event was received `at`, in its entry or, without room, in one by time."""
-    entry = state.seen.get(fingerprint, [])
-    if len(entry) < OCCURRENCES_KEPT or any(known.event_id == occurrence.event_id for known in entry):
+    entry = state.seen.get(fingerprint)
+    if entry is None or len(entry) < OCCURRENCES_KEPT or any(known.event_id == occurrence.event_id for known in entry):
         state.note(fingerprint, occurrence, at)
     else:
         state.seen[fingerprint] = by_time.put(entry, fingerprint, occurrence, at, aside)
