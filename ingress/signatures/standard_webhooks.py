@@ -32,9 +32,10 @@ class StandardWebhooks:
         lines = header_lines(request.headers, self.header_prefix + "signature")
         if message_id is None or timestamp is None or not lines:
             return Verdict.MISSING_HEADER
-        # A comma that follows a signature comes from a proxy that has joined two lines.
-        pairs = [item.rstrip(",").partition(",") for line in lines for item in line.split()]
-        given = [digest for version, _, text in pairs if version == _VERSION and (digest := from_base64(text))]
+        # A comma that follows a signature comes from a proxy that has joined two lines, with a space or without.
+        items = [item.strip(",").split(",") for line in lines for item in line.split()]
+        pairs = [pair for item in items for pair in zip(item[::2], item[1::2], strict=False)]
+        given = [digest for version, text in pairs if version == _VERSION and (digest := from_base64(text))]
         if not 0 < len(given) <= MAX_SIGNATURES:
             return Verdict.MALFORMED
         verdict = timestamp_verdict(timestamp, now, self.tolerance_seconds)

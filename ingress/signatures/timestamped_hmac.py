@@ -40,14 +40,14 @@ class TimestampedHmac:
         lines = header_lines(request.headers, self.header)
         if not lines:
             return Verdict.MISSING_HEADER
-        pairs = [pair for line in lines for pair in parts(line, self.separator)]
-        names = [name for name, _ in pairs]
+        of_lines = [parts(line, self.separator) for line in lines]
+        pairs = [pair for line in of_lines for pair in line]
         timestamps = list(dict.fromkeys(value for name, value in pairs if name == self.timestamp_field))
         given = [digest for name, value in pairs if name == self.signature_field and (digest := from_hex(value))]
         if not (0 < len(timestamps) <= MAX_TIMESTAMPS and 0 < len(given) <= MAX_SIGNATURES):
             return Verdict.MALFORMED
-        if (self.timestamp_field, self.timestamp_field) in pairwise(names):
-            return Verdict.MALFORMED  # two timestamps and nothing between them: which one is signed?
+        if any(self._is_ambiguous([name for name, _ in line]) for line in of_lines):
+            return Verdict.MALFORMED
         verdicts = [timestamp_verdict(timestamp, now, self.tolerance_seconds) for timestamp in timestamps]
         recent = [timestamp for timestamp, verdict in zip(timestamps, verdicts, strict=True) if verdict.accepted]
         if not recent:
@@ -55,6 +55,17 @@ class TimestampedHmac:
         messages = [sent_bytes(timestamp) + self.joiner + request.body for timestamp in recent]
         expected = [hmac.digest(secret, message, hashlib.sha256) for message in messages for secret in self.secrets]
         return any_equal(expected, *given)
+
+    def _is_ambiguous(self, names: list[str]) -> bool:
+        """Whether two timestamps follow each other in a line, and which one is signed cannot be told.
+
+        It can where a signature stands on both sides: a proxy has joined the lines of a set that ends with its timestamp and of
+        one that begins with it.
+        """
+        joined = (self.signature_field, self.timestamp_field, self.timestamp_field, self.signature_field)
+        return any(
+            pair == joined[1:3] and tuple(names[max(0, at - 1) : at + 3]) != joined for at, pair in enumerate(pairwise(names))
+        )
 
 
 def parts(line: str, separator: str) -> list[tuple[str, str]]:
