@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from multidict import MultiMapping
 
+from schemas.providers.codings import MAX_CODINGS, codings
+
 _MAX_TEXT = 255
+_MAX_CODING = 32
+"""Characters of the name of a coding; the longest that is known has seven."""
+_LONG_CODING = "(long name)"
 _MAX_TRACEPARENT = 128
 
 
@@ -14,8 +19,13 @@ def content_type(headers: MultiMapping[str]) -> str | None:
 
 
 def content_encoding(headers: MultiMapping[str]) -> str | None:
-    """The codings of the body, in the order in which they were applied; several lines are one list."""
-    return _text(",".join(headers.getall("Content-Encoding", []))) or None
+    """The codings of the body, in the order in which they were applied; several lines are one list.
+
+    All lines are read. `identity` is left out; so are codings beyond one more than can be undone, and a long name is not told:
+    with these, too, the codings cannot be undone.
+    """
+    names = codings(",".join(headers.getall("Content-Encoding", [])))[: MAX_CODINGS + 1]
+    return _text(",".join(name if len(name) <= _MAX_CODING else _LONG_CODING for name in names)) or None
 
 
 def traceparent(headers: MultiMapping[str]) -> str | None:

@@ -9,6 +9,7 @@ from typing import Protocol
 import brotli
 from backports import zstd
 
+IDENTITY = "identity"
 MAX_CODINGS = 4
 """Codings of one body that are undone, one after the other; `identity` does not count."""
 MAX_MEMBERS = 16
@@ -40,6 +41,11 @@ class _Decompressor(Protocol):
         """At most so many bytes of the content."""
 
 
+def codings(encoding: str) -> list[str]:
+    """The codings in a `Content-Encoding`, in the order in which they were applied; `identity` is none."""
+    return [name for part in encoding.split(",") if (name := part.strip()) and name.lower() != IDENTITY]
+
+
 def undo(body: bytes, encoding: str, *, max_bytes: int) -> bytes | None:
     """The body without its content codings, or None when one of them cannot be undone.
 
@@ -54,7 +60,7 @@ def undo(body: bytes, encoding: str, *, max_bytes: int) -> bytes | None:
     Raises:
         TooLargeError: It has more; never more than that is held.
     """
-    names = [name for part in encoding.split(",") if (name := part.strip().lower()) not in {"", "identity"}]
+    names = codings(encoding.lower())
     if len(names) > MAX_CODINGS:
         return None
     for name in reversed(names):

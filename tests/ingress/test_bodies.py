@@ -13,8 +13,10 @@ import pytest
 from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
-from schemas.providers.codings import MAX_CODINGS, TooLargeError, undo
+from ingress.headers import content_encoding
+from schemas.providers.codings import MAX_CODINGS, TooLargeError, codings, undo
 
 MIB = 1024 * 1024
 
@@ -104,3 +106,23 @@ def test_thousands_of_members_and_codings_are_not_followed() -> None:
     for _ in range(MAX_CODINGS + 1):
         sent = gzip.compress(sent)
     assert undo(sent, "identity, " + ", ".join(["gzip"] * (MAX_CODINGS + 1)), max_bytes=MIB) is None
+
+
+@given(
+    lines=st.lists(
+        st.lists(st.sampled_from(["gzip", "identity", "", " br ", "x" * 300, "IDENTITY", "\udcff"]), min_size=1).map(",".join)
+    )
+)
+def test_the_codings_of_a_record_are_whole_names_and_undone_alike(lines: list[str]) -> None:
+    """What is stored is short, of no half name, and can be undone if and only if what was sent can."""
+    told = content_encoding(CIMultiDict([("Content-Encoding", line) for line in lines]))
+    sent = codings(",".join(lines))
+    kept = codings(told or "")
+    assert kept == [name.replace("\udcff", "?") if len(name) < 300 else "(long name)" for name in sent[: MAX_CODINGS + 1]]
+    assert len(told or "") < 255
+    assert told != ""
+    body = b'{"a":1}'
+    if set(sent) <= {"gzip", "br"} and len(sent) <= MAX_CODINGS:
+        for name in sent:
+            body = CODINGS[name](body)
+    assert undo(body, told or "", max_bytes=1000) == undo(body, ",".join(lines), max_bytes=1000)

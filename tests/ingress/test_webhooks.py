@@ -187,8 +187,13 @@ async def test_bodies_are_capped_while_they_are_read(noida_broker: str, topic_pr
         (["gzip"], b"no gzip", b"no gzip", "gzip"),
         (["gzip"], gzip.compress(b'{"a":1}')[:-3], gzip.compress(b'{"a":1}')[:-3], "gzip"),
         (["gzip", "secret"], b"\x0b\x03", b"\x0b\x03", "gzip,secret"),
+        (["identity"] * 60 + ["gzip"], gzip.compress(b'{"a":1}'), b'{"a":1}', None),
+        (["identity"] * 60 + ["GZIP", "Identity"], b"no gzip", b"no gzip", "GZIP"),
     ],
-    ids=["gzip", "two members", "deflate", "raw deflate", "identity", "and identity", "two lines", "broken", "cut", "unknown"],
+    ids=[
+        *("gzip", "two members", "deflate", "raw deflate", "identity", "and identity", "two lines", "broken", "cut", "unknown"),
+        *("behind many that are none", "broken behind many"),
+    ],
 )
 async def test_encoded_bodies_are_kept_without_their_codings_or_else_as_sent(
     ingress: Ingress, encoding: list[str], sent: bytes, kept: bytes, left: str | None
