@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from bench.tables import DictTable
-from bench.worst_body import worst_body
+from bench.worst_body import worst_body, worst_small_body
 from kybstream.encryption import BodyDecryptor, BodyEncryptor
 from kybstream.privacy import Pseudonymiser
 from schemas.cloudevents import cloud_event_headers
@@ -107,8 +107,9 @@ def main() -> None:
     for name, process, given in ((f"intake ({RAW})", intake, records), (f"cases ({CASE_EVENTS})", cases, events)):
         cost = best_of(RUNS, lambda process=process, given=given: through(process, given)) / len(given)  # type: ignore[misc]
         print(f"{name:34} {1 / cost:9.0f}/s {cost * 1e6:7.1f} us   {base / cost:5.1%} of the limit")
-    seconds, shape = worst_body()
-    print(f"{'worst body of 1 MiB':34} {seconds * 1e3:9.1f} ms: {shape}")
+    for size, worst in (("1 MiB", worst_body), ("64 KiB", worst_small_body)):
+        seconds, shape = worst()
+        print(f"{f'worst body of {size}':34} {seconds * 1e3:9.1f} ms: {shape}")
 
 
 if __name__ == "__main__":

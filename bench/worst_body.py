@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from streams.policy import TenantPolicy
 from streams.processing import CasesProcess, IntakeProcess, TopicNames
 
 SIZE = 1 << 20
+SMALL = 64 * 1024
 RUNS = 5
 CANDIDATES = 20
 NAMES = TopicNames("kyb.")
@@ -27,6 +29,17 @@ PSEUDONYMISER = Pseudonymiser(b"k" * 32)
 POLICIES = {"acme": TenantPolicy(PSEUDONYMISER, (b"t" * 32,))}
 
 _UNITS = (b"0", b"1.5e300", b'"a"', b'"%d"', b"[]", b"{}", b'{"code":"A%d"}', b"[[[[0]]]]", b'"\\u00e9"', b"9" * 400, b"null")
+_NUMBERS = (
+    b"9e307",
+    b"-1.5e+100",
+    b"2.2250738585072011e-308",
+    b"9007199254740993.00000000000000001e-300",
+    b"9007199254740993." + b"0" * 30 + b"1",
+    b"17976931348623157" + b"0" * 292 + b".5",
+    b"0." + b"0" * 290 + b"4" * 60,
+)
+"""Numbers that readers of decimals take long for: long ones, halfway ones, great and small exponents."""
+_LAST = ((b"", ""), (rb',"merchantNo":"A\ud83d"', " before an unreadable id"))
 _MEMBERS = (b'"%d":null', b'"%d":"x"', b'"%d":[]', b'"\\u00e9%d":0')
 _TEXTS = ("x", "a b ", "\N{LATIN SMALL LETTER E WITH ACUTE}", "c1.", "\\n", "&a=1", "%41", '\\"', "1e99,")
 _ODD = (b'"\\ud83d"', b"1e999", b"NaN", b'"\x01"', b'"\xff"', b'"\\x"')
@@ -45,6 +58,7 @@ def shapes() -> Iterator[tuple[str, str, bytes]]:
         for of, body in _ids(begin):
             yield kind, of, body
         begin += b'"1",'
+        yield from _numbers(kind, begin)
         for most in _VALUES:
             for unit in _MEMBERS:
                 yield kind, f"members {unit.decode()}", _padded(begin, _many(unit, most), b"}")
@@ -67,6 +81,20 @@ def shapes() -> Iterator[tuple[str, str, bytes]]:
                 yield kind, f"{name} object{beside}", _padded(field + b"{", _many(b'"%d":0', MAX_VALUES - 100), b"}}")
 
 
+def small_shapes() -> Iterator[tuple[str, str, bytes]]:
+    """As `shapes`, of `SMALL` bytes: lists of values, alone and with an id behind them that cannot be read."""
+    for kind, begin in (("kyb-service", b'{"service_id":"1",'), ("kyc-registration", b'{"userNo":"1",')):
+        for unit, (last, what) in itertools.product((*_NUMBERS, *_UNITS), _LAST):
+            content = _many(unit, MAX_VALUES - 100, SMALL)
+            yield kind, f"list of {unit[:24].decode()!r}{what}", begin + b'"other":[' + content + b"]" + last + b"}"
+
+
+def _numbers(kind: str, begin: bytes) -> Iterator[tuple[str, str, bytes]]:
+    for unit, (last, what) in itertools.product(_NUMBERS, _LAST):
+        body = _padded(begin + b'"other":[', _many(unit, MAX_VALUES - 100), b"]" + last + b"}")
+        yield kind, f"other list of {unit[:24].decode()!r}{what}", body
+
+
 def _ids(begin: bytes) -> Iterator[tuple[str, bytes]]:
     for digits in (b"9", b"0.9", b"1e9"):
         yield f"id of {digits.decode()}99...", begin + digits + b"9" * (SIZE - 200) + b"}"
@@ -74,8 +102,8 @@ def _ids(begin: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"id of {odd!r}", begin + b'"A' + odd * ((SIZE - 200) // len(odd)) + b'"}'
 
 
-def _many(unit: bytes, most: int) -> bytes:
-    room = (SIZE - 200) // (len(unit) + 1 + (6 if b"%d" in unit else 0))
+def _many(unit: bytes, most: int, size: int = SIZE) -> bytes:
+    room = (size - 200) // (len(unit) + 1 + (6 if b"%d" in unit else 0))
     count = min(room, most // (1 + unit.count(b"[") + unit.count(b"{")))
     return b",".join([unit % number for number in range(count)] if b"%d" in unit else [unit] * count)
 
@@ -114,5 +142,14 @@ def seconds_of(kind: str, body: bytes, runs: int) -> float:
 
 def worst_body() -> tuple[float, str]:
     """How long the slowest body takes, and what it is: all shapes are run once, and what seems slow again."""
-    slowest = heapq.nlargest(CANDIDATES, shapes(), key=lambda given: seconds_of(given[0], given[2], 1))
+    return _slowest(shapes())
+
+
+def worst_small_body() -> tuple[float, str]:
+    """As `worst_body`, of a body of `SMALL` bytes, as large as any that the links API takes."""
+    return _slowest(small_shapes())
+
+
+def _slowest(bodies: Iterator[tuple[str, str, bytes]]) -> tuple[float, str]:
+    slowest = heapq.nlargest(CANDIDATES, bodies, key=lambda given: seconds_of(given[0], given[2], 1))
     return max((seconds_of(kind, body, RUNS), f"{kind}, {shape}") for kind, shape, body in slowest)

@@ -13,7 +13,7 @@ from itertools import islice
 import msgspec
 
 from kybstream.privacy import Pseudonymiser, find_case_tokens
-from schemas.providers.body import Json, JsonObject
+from schemas.providers.body import Json, JsonObject, decode
 from schemas.providers.fields import Documented, FieldReader
 
 RESULT = "kyc_result"
@@ -191,7 +191,7 @@ def fail_reasons(value: Json, reader: FieldReader, personal: frozenset[str] | No
         if not value.strip():
             return ()
         try:
-            content = msgspec.json.decode(value.encode()) if len(value) <= _MAX_FAIL_JSON else OTHER_REASON
+            content = decode(value.encode()) if len(value) <= _MAX_FAIL_JSON else OTHER_REASON
         except (msgspec.DecodeError, RecursionError, ValueError):
             reader.note("invalid", "kycFailJson")
             return (OTHER_REASON,)

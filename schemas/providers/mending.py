@@ -29,15 +29,17 @@ MAX_DIGITS = 4300
 _HEX = rb"[0-9a-fA-F]{2}"
 _HIGH = rb"\\u[dD][89abAB]" + _HEX
 _LOW = rb"\\u[dD][c-fC-F]" + _HEX
-_BAD_ESCAPE = re.compile(
+BAD_ESCAPE = re.compile(
     # Half of a surrogate pair: a high one without a low one behind it, or a low one without a high one before it.
     rb"\\(?![bfnrt/])(u[dD](?:[89abAB]%(hex)s(?!%(low)s)|[c-fC-F]%(hex)s(?<!%(high)s%(low)s))"
     # Or a backslash that begins no escape, as where a text was cut within one.
     rb"|(?!u%(hex)s%(hex)s))" % {b"hex": _HEX, b"high": _HIGH, b"low": _LOW}
 )
-# A number's first character comes first in the pattern: that is what makes it fast.
-_ODD_NUMBER = re.compile(
-    rb"[-\dNI](?<![\w.+-].)(?:aN|nfinity|NaN|Infinity|\d{308,}+[\d.eE+-]*+|\d*+(?:\.\d++)?[eE]\+?\d{3,}+)(?![\w.+-])"
+# A number's first character comes first in the pattern: that is what makes it fast. The group is a number that may be too large
+# to be held. Other long ones are found as a whole, for to begin a search at each of their digits takes long.
+_NUMBERS = re.compile(
+    rb"[-\dNI](?<![\w.+-].)(?:(aN|nfinity|NaN|Infinity|\d{308,}+[\d.eE+-]*+|\d*+(?:\.\d++)?[eE]\+?\d{3,}+)(?![\w.+-])"
+    rb"|[\w.+-]{11,}+)"
 )
 _SYNTAX = re.compile(rb"-?(?:NaN|Infinity|(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?)")
 _CONTROL = re.compile(rb"[\x00-\x1f]")
@@ -73,12 +75,11 @@ def mend(body: bytes, *, distinct: bool = False) -> Mended | None:
     text = body.decode("utf-8", "backslashreplace" if distinct else "replace").encode()
     # Now each backslash that is left begins an escape, and each quote that is left begins or ends a text.
     text = text.replace(rb"\\", _BACKSLASH).replace(rb"\"", _QUOTE)
-    text, escapes = _BAD_ESCAPE.subn(_BACKSLASH + rb"\1" if distinct else REPLACEMENT_BYTES, text, count=MAX_UNREADABLE)
+    text, escapes = BAD_ESCAPE.subn(_BACKSLASH + rb"\1" if distinct else REPLACEMENT_BYTES, text, count=MAX_UNREADABLE)
     if escapes >= MAX_UNREADABLE or text.count(b'"') > MAX_QUOTES:
         return None
     parts = text.split(b'"')
-    outside = _ODD_NUMBER.sub(_number, b'"'.join(parts[0::2]), count=MAX_ODD_NUMBERS)
-    parts[0::2] = outside.split(b'"')
+    parts[0::2] = _without_odd_numbers(b'"'.join(parts[0::2])).split(b'"')
     if len(parts) > 1:
         inside = b'"'.join(parts[1::2])
         inside = _CONTROL.sub(_escaped_control, inside) if distinct else inside.translate(_MARK_CONTROLS)
@@ -94,15 +95,28 @@ def _too_many_are_odd(body: bytes) -> bool:
     return controls > MAX_UNREADABLE or body.decode("utf-8", "replace").count(REPLACEMENT) > MAX_UNREADABLE
 
 
-def _number(found: re.Match[bytes]) -> bytes:
-    text = found[0]
+def _without_odd_numbers(outside: bytes) -> bytes:
+    """What is outside texts, with a mark in place of each number that cannot be held."""
+    pieces: list[bytes] = []
+    end = looked_at = 0
+    for found in _NUMBERS.finditer(outside):
+        if found.lastindex is None:
+            continue
+        looked_at += 1
+        if looked_at > MAX_ODD_NUMBERS:
+            break
+        if _is_odd(found[0]):
+            pieces += (outside[end : found.start()], _NUMBER)
+            end = found.end()
+    return b"".join((*pieces, outside[end:]))
+
+
+def _is_odd(text: bytes) -> bool:
     if _SYNTAX.fullmatch(text) is None:
-        return text  # no number of JSON's: it stays, and the body is not JSON
-    if text.lstrip(b"-").isdigit():
-        return text if len(text) <= MAX_DIGITS else _NUMBER
+        return False  # no number of JSON's: it stays, and the body is not JSON
     if len(text) > MAX_DIGITS:
-        return _NUMBER
-    return text if isfinite(float(text)) else _NUMBER
+        return True
+    return not (text.lstrip(b"-").isdigit() or isfinite(float(text)))
 
 
 def _escaped_control(found: re.Match[bytes]) -> bytes:

@@ -1,6 +1,8 @@
+"""The bodies of the benchmark of the pure core."""
+
 from __future__ import annotations
 
-from bench.worst_body import SIZE, seconds_of, shapes
+from bench.worst_body import SIZE, SMALL, seconds_of, shapes, small_shapes
 
 
 def test_the_shapes_are_bodies_of_a_mebibyte_that_reach_a_case() -> None:
@@ -14,3 +16,10 @@ def test_the_shapes_are_bodies_of_a_mebibyte_that_reach_a_case() -> None:
     assert SIZE // 2 < min(sizes) <= max(sizes) <= SIZE
     assert len(seconds) == 4
     assert max(seconds) < 0.5
+
+
+def test_small_bodies_cost_milliseconds() -> None:
+    """As the links API takes them, whatever their numbers, and also where an id behind them cannot be read: it was 0.6 s."""
+    for kind, shape, body in small_shapes():
+        assert len(body) <= SMALL
+        assert min(seconds_of(kind, body, 1) for _ in range(3)) < 0.1, shape

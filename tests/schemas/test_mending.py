@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kybstream.privacy import Pseudonymiser
 from schemas.providers import body as reading
-from schemas.providers.body import Reading, UnreadableBodyError, canonical_digest, read_body, read_ids
+from schemas.providers.body import MAX_VALUES, Reading, UnreadableBodyError, canonical_digest, read_body, read_ids
 from schemas.providers.identity import identify_bytes
 from schemas.providers.mending import MAX_ODD_NUMBERS, MAX_QUOTES, MAX_UNREADABLE, mend
 
@@ -192,6 +192,47 @@ def test_a_hostile_mebibyte_takes_no_longer_than_others(body: bytes) -> None:
     plain = b"[%b1]" % (b"1,2.5," * (MIB // 6))
     limit = 10 * min(_seconds(lambda: json.loads(plain)) for _ in range(3))
     assert min(_seconds(lambda: identify_bytes("kyb-service", body, PSEUDONYMISER)) for _ in range(3)) < limit
+
+
+_SLOW = (
+    b"9e307",
+    b"1.5e300",
+    b"-1.5E+100",
+    b"2.2250738585072011e-308",
+    b"9007199254740993.00000000000000001e-300",
+    b"17976931348623157" + b"0" * 292 + b".5",
+    b"0." + b"0" * 290 + b"4" * 60,
+)
+"""Numbers that some readers of decimals take 20 us for."""
+
+
+@pytest.mark.parametrize("size", [60 * 1024, MIB], ids=["60 KiB", "1 MiB"])
+@pytest.mark.parametrize("last", [b'"1"', rb'"1\ud83d"'], ids=["readable", "unreadable"])
+@pytest.mark.parametrize("number", _SLOW, ids=lambda number: number[:24].decode())
+def test_no_number_takes_long_to_read(number: bytes, last: bytes, size: int) -> None:
+    """Whatever its digits and its exponent, in a body of any size, readable or not: it was 20 us each, up to three times."""
+    count = min(MAX_VALUES - 10, (size - 100) // (len(number) + 1))
+    body = b'{"x": [%b], "userNo": %b}' % (b",".join([number] * count), last)
+    assert read_body(body).content["x"] == [float(number)] * count
+    limit = 0.1 * size / MIB + count * 10e-6
+    for read in (read_body, read_ids):
+        assert min(_seconds(lambda read=read: read(body)) for _ in range(3)) < limit
+
+
+_NUMBERS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,2})?", fullmatch=True),
+)
+
+
+@given(numbers=st.lists(_NUMBERS, min_size=1, max_size=20), times=st.sampled_from([1, 500]), odd=st.sampled_from(["", "NaN"]))
+@settings(max_examples=100, deadline=None)
+def test_numbers_are_what_the_standard_library_reads(numbers: list[str], times: int, odd: str) -> None:
+    """In bodies of any size, and beside a number that cannot be read."""
+    texts = [odd] * bool(odd) + numbers * times
+    found = read_body(b'{"a": [%b]}' % ",".join(texts).encode())
+    assert found.content["a"] == [None] * bool(odd) + [json.loads(number) for number in numbers] * times
+    assert found.unreadable == ("a",) * bool(odd)
 
 
 def _seconds(act: Any) -> float:
