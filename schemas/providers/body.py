@@ -25,6 +25,8 @@ MAX_NESTING = 100
 MAX_VALUES = 20_000
 """Of a body: its commas and opening brackets outside texts. Each value costs an object; documented bodies have some forty."""
 
+_EXACT = 2**53
+
 
 class UnreadableBodyError(ValueError):
     """The body is no JSON object.
@@ -259,3 +261,13 @@ def id_text(value: Json) -> str | None:
     if isinstance(value, int):
         return str(value)
     return value if isinstance(value, str) and value.strip() else None
+
+
+def code_text(value: Json) -> str | None:
+    """A code as text: as `id_text`, and a number with a fraction or an exponent that is whole is that integer: 2.0 is 2.
+
+    A number too large to be told from its neighbours (2^53) is none.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
+    return id_text(value)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-from schemas.providers.body import Json, JsonObject, id_text
+from schemas.providers.body import Json, JsonObject, code_text, id_text
 
 MAX_NAMED_UNKNOWN = 50
 MAX_FIELD_NAME_LENGTH = 100
@@ -109,11 +109,7 @@ class FieldReader:
 
         A text of more than `MAX_TEXT_LENGTH` characters is noted, and cut.
         """
-        text = self.whole(name)
-        if text is None or len(text) <= MAX_TEXT_LENGTH:
-            return text
-        self.note("too_long", name)
-        return cut_text(text, MAX_TEXT_LENGTH)
+        return self._cut(name, self.whole(name))
 
     def whole(self, name: str) -> str | None:
         """As `text`, however long it is: for what does not become part of an event as it is."""
@@ -135,12 +131,31 @@ class FieldReader:
         return {name: self.text(name) for name in names if name in body}
 
     def code(self, name: str) -> str | None:
-        """A coded field that may be a number or text: both are right. At most `MAX_CODE_BYTES` bytes, as `label`."""
-        return self._label(name, self.whole_code(name))
+        """A coded field that may be a number or text, as `code_text`: both are right. At most `MAX_CODE_BYTES` bytes."""
+        return self._label(name, self._number_or_text(name, code_text))
 
     def long_code(self, name: str) -> str | None:
         """As `code`, with as many characters as a text."""
-        text = self.whole_code(name)
+        return self._cut(name, self._number_or_text(name, code_text))
+
+    def long_id(self, name: str) -> str | None:
+        """An id that may be an integer or text, with as many characters as a text."""
+        return self._cut(name, self.whole_id(name))
+
+    def whole_id(self, name: str) -> str | None:
+        """As `long_id`, however long it is."""
+        return self._number_or_text(name, id_text)
+
+    def _number_or_text(self, name: str, read: Callable[[Json], str | None]) -> str | None:
+        value = self.body.get(name)
+        if value is None or value == "":
+            return None
+        text = read(value)
+        if text is None:
+            self.note("type", name)
+        return text
+
+    def _cut(self, name: str, text: str | None) -> str | None:
         if text is None or len(text) <= MAX_TEXT_LENGTH:
             return text
         self.note("too_long", name)
@@ -151,16 +166,6 @@ class FieldReader:
         if cut is not text:
             self.note("too_long", name)
         return cut
-
-    def whole_code(self, name: str) -> str | None:
-        """As `code`, however long it is."""
-        value = self.body.get(name)
-        if value is None or value == "":
-            return None
-        text = id_text(value)
-        if text is None:
-            self.note("type", name)
-        return text
 
     def flag(self, name: str) -> bool | None:
         """A true/false field."""

@@ -13,7 +13,7 @@ from itertools import islice
 import msgspec
 
 from kybstream.privacy import Pseudonymiser, find_case_tokens
-from schemas.providers.body import Json, JsonObject, decode
+from schemas.providers.body import Json, JsonObject, code_text, decode
 from schemas.providers.fields import Documented, FieldReader
 
 RESULT = "kyc_result"
@@ -125,7 +125,7 @@ def read_kyc(body: JsonObject, pseudonymiser: Pseudonymiser) -> KycFacts:
         reader.note("unknown", "kycStatus")
 
     def pseudonym(name: str) -> str | None:
-        value = reader.whole_code(name)
+        value = reader.whole_id(name)
         return None if value is None else pseudonymiser.pseudonym(name, value)
 
     facts = {
@@ -134,8 +134,8 @@ def read_kyc(body: JsonObject, pseudonymiser: Pseudonymiser) -> KycFacts:
         "kyc_platform": reader.text("kycPlatform"),
         "country": reader.text("country"),
         "id_doc_type": reader.long_code("idDocType"),
-        "merchant_no": reader.long_code("merchantNo"),
-        "sub_merchant_no": reader.long_code("subMerchantNo"),
+        "merchant_no": reader.long_id("merchantNo"),
+        "sub_merchant_no": reader.long_id("subMerchantNo"),
         "email_pseudonym": pseudonym("email"),
         "number_pseudonym": pseudonym("number"),
         "user_num_pseudonym": pseudonym("userNum"),
@@ -211,7 +211,7 @@ def fail_reasons(value: Json, reader: FieldReader, personal: frozenset[str] | No
                 reader.note("too_many", "kycFailJson")
             room = max(0, room - len(node))
         elif is_reason and node is not None and not isinstance(node, bool) and node != "":
-            text = str(node)
+            text = code_text(node) or str(node)
             found[text if personal is not None and _is_code(text, personal) else OTHER_REASON] = None
     if len(found) > _MAX_REASONS:
         reader.note("too_many", "kycFailJson")

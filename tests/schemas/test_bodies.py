@@ -148,6 +148,40 @@ def test_codes_may_be_numbers_or_text() -> None:
     assert violations_of("kyc", kycStatus=7) == {"unknown:kycStatus"}
 
 
+@pytest.mark.parametrize("number", ["3", "3.0", "3e0", "30e-1", "0.3E+1", '"3"'])
+def test_a_code_is_the_same_in_any_spelling_of_its_number(number: str) -> None:
+    """A rejection reaches its case also from a sender whose numbers have fractions."""
+    names = ("kycStatus", "kycLevel", "kycType", "idDocType")
+    facts = read_kyc(read_body(b"{%b}" % ",".join(f'"{name}":{number}' for name in names).encode()).content, PSEUDONYMISER)
+    assert (facts.status, facts.kyc_level, facts.kyc_type, facts.id_doc_type) == ("temporary_rejection", "3", "3", "3")
+    assert not {each for each in facts.violations if not each.startswith("missing:")}
+    assert read_kyc({"kycFailJson": f'[{{"code":{number}}}]'}, PSEUDONYMISER).fail_reasons == ("3",)
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "violation"),
+    [
+        (3.5, None, "type:kycStatus"),
+        (1e300, None, "type:kycStatus"),
+        (2.0**53, None, "type:kycStatus"),
+        (True, None, "type:kycStatus"),
+        (-3.0, "-3", "unknown:kycStatus"),
+        (" 3", " 3", "unknown:kycStatus"),
+        ("03", "03", "unknown:kycStatus"),
+        ("3.0", "3.0", "unknown:kycStatus"),
+    ],
+)
+def test_what_is_another_code_is_none_of_the_documented(value: Any, status: str | None, violation: str) -> None:
+    """A text counts as it stands, and a number that is not whole, or cannot be told from its neighbours, is no code."""
+    facts = read_kyc({"kycStatus": value}, PSEUDONYMISER)
+    assert (facts.status, violation in facts.violations) == (status, True)
+
+
+def test_an_id_with_a_fraction_is_no_id() -> None:
+    """Ids are opaque: what was rounded must not make two of them one."""
+    assert read_kyc({"merchantNo": 2.0}, PSEUDONYMISER).merchant_no is None
+
+
 def test_values_that_are_too_long_are_noted_and_whole() -> None:
     """By the document's lengths; nothing is cut."""
     assert violations_of("kyc", firstName="x" * 17, lastName="x" * 32) == {"too_long:firstName"}
