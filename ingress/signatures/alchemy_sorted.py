@@ -17,6 +17,7 @@ from ingress.signatures.compare import any_equal, from_base64, sent_bytes
 from ingress.signatures.options import Options
 from ingress.signatures.sorted_json import NotAnObjectError, Value, parse_object, write_sorted
 from ingress.signatures.timestamps import DEFAULT_TOLERANCE_SECONDS, timestamp_verdict
+from ingress.signatures.unreadable_json import parse_marked, written_forms
 from ingress.signatures.verifier import SignedRequest, Verdict
 
 
@@ -26,6 +27,9 @@ class AlchemySorted:
 
     Canonical: keys sorted on every level, no white space, without the signature's own field, the unsigned fields and (if
     `drop_empty`) the nulls and empty texts of the top level; nothing at all when no field is left.
+
+    A body with values that cannot be read is accepted under any of the few forms in which they may have been signed: its
+    result must not be lost for them.
     """
 
     secrets: tuple[bytes, ...] = field(repr=False)
@@ -47,8 +51,7 @@ class AlchemySorted:
         if not verdict.accepted:
             return verdict
         try:
-            body = parse_object(request.body)
-            signed = self._signed_part(body)
+            body, signed = self._read(request.body)
         except NotAnObjectError:
             return Verdict.MALFORMED
         header = request.headers.get(self.signature_header)
@@ -59,16 +62,27 @@ class AlchemySorted:
         if given is None:
             return Verdict.MALFORMED
         path = self.path_prefix + request.path.partition("?")[0]
-        message = sent_bytes(timestamp + request.method + path) + signed
-        return any_equal((hmac.digest(secret, message, hashlib.sha256) for secret in self.secrets), given)
+        begin = sent_bytes(timestamp + request.method + path)
+        expected = [hmac.digest(secret, begin + form, hashlib.sha256) for form in signed for secret in self.secrets]
+        return any_equal(expected, given)
 
-    def _signed_part(self, body: Mapping[str, Value]) -> bytes:
-        kept = {
+    def _read(self, sent: bytes) -> tuple[Mapping[str, Value], tuple[bytes, ...]]:
+        """The body, and what may have been signed: one form, or a few where the body has something that cannot be read."""
+        try:
+            body = parse_object(sent)
+            kept = self._signed_part(body)
+            return body, (write_sorted(kept) if kept else b"",)
+        except NotAnObjectError:
+            body = parse_marked(sent)
+            kept = self._signed_part(body)
+            return body, written_forms(kept) if kept else (b"",)
+
+    def _signed_part(self, body: Mapping[str, Value]) -> Mapping[str, Value]:
+        return {
             name: value
             for name, value in body.items()
             if name not in self.unsigned_fields and not (self.drop_empty and (value is None or value == ""))
         }
-        return write_sorted(kept) if kept else b""
 
 
 def build(options: Options) -> AlchemySorted:

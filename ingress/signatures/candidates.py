@@ -7,6 +7,7 @@ have their default are left out, so that what matches can be pasted as it is.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import hashlib
 import itertools
 import re
@@ -18,6 +19,7 @@ from typing import TypeAlias
 from ingress.signatures.listed import listed
 from ingress.signatures.sorted_json import NotAnObjectError, Value, parse_object
 from ingress.signatures.timestamped_hmac import parts
+from ingress.signatures.unreadable_json import parse_marked
 from ingress.signatures.verifier import SignedRequest
 
 OptionValue: TypeAlias = str | bool | tuple[str, ...]
@@ -96,9 +98,8 @@ def alchemy_raw(hints: Hints) -> Iterator[Options]:
 
 def alchemy_sorted(hints: Hints) -> Iterator[Options]:
     """As `alchemy_raw`, the signature in a field of the body as well, and each way to leave fields of the body out."""
-    try:
-        body = parse_object(hints.request.body)
-    except NotAnObjectError:
+    body = _object(hints.request.body)
+    if body is None:
         return
     size = hashlib.sha256().digest_size
     places: list[Options] = [{"signature_header": name} for name in _of_form(hints, "base64", size)]
@@ -135,6 +136,13 @@ CANDIDATES: Mapping[str, tuple[Callable[[Hints], Iterator[Options]], str]] = {
     "alchemy-sha1": (alchemy_sha1, "three headers: an app id, a unix time, and a SHA-1 in hex"),
 }
 """What makes the candidates of each scheme, and what a request must have for any."""
+
+
+def _object(body: bytes) -> Mapping[str, Value] | None:
+    for parse in (parse_object, parse_marked):
+        with contextlib.suppress(NotAnObjectError):
+            return parse(body)
+    return None
 
 
 def _ways_to_leave_out(body: Mapping[str, Value]) -> Iterator[Options]:

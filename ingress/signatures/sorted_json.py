@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from schemas.providers.body import require_bounded
+from schemas.providers.mending import BAD_ESCAPE
 
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -28,16 +29,25 @@ def parse_object(body: bytes) -> dict[str, Value]:
     """The JSON object that the body is.
 
     Raises:
-        NotAnObjectError: It is not UTF-8, not JSON, not an object, nested too deeply, or has too many values.
+        NotAnObjectError: It is not UTF-8, not JSON, not an object, nested too deeply, has too many values, or half of a
+            surrogate pair, which could not be written.
     """
     try:
         require_bounded(body)
+        if _has_half_a_pair(body):
+            raise NotAnObjectError
         value = json.loads(body.decode("utf-8-sig"), parse_int=Number, parse_float=Number, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise NotAnObjectError from None
     if not isinstance(value, dict):
         raise NotAnObjectError
     return value
+
+
+def _has_half_a_pair(body: bytes) -> bool:
+    if rb"\ud" not in body and rb"\uD" not in body:
+        return False
+    return BAD_ESCAPE.search(body.replace(rb"\\", b"").replace(rb"\"", b"")) is not None
 
 
 def write_sorted(value: Mapping[str, Value]) -> bytes:
@@ -47,11 +57,23 @@ def write_sorted(value: Mapping[str, Value]) -> bytes:
         NotAnObjectError: It is nested too deeply, or holds half of a surrogate pair.
     """
     try:
-        pieces: list[str] = []
-        _write(dict(value), pieces)
-        return "".join(pieces).encode()
-    except (RecursionError, UnicodeEncodeError):
+        return text_of(value).encode()
+    except UnicodeEncodeError:
         raise NotAnObjectError from None
+
+
+def text_of(value: Mapping[str, Value]) -> str:
+    """As `write_sorted`, before it is encoded: halves of surrogate pairs stay as they are.
+
+    Raises:
+        NotAnObjectError: It is nested too deeply.
+    """
+    pieces: list[str] = []
+    try:
+        _write(dict(value), pieces)
+    except RecursionError:
+        raise NotAnObjectError from None
+    return "".join(pieces)
 
 
 def _write(value: Value, pieces: list[str]) -> None:

@@ -36,7 +36,8 @@ WHAT = {
     ),
     "alchemy-sorted": (
         "As `alchemy-raw`, with the path without its query, and the body written anew: keys sorted, no white space, without"
-        " the fields that are not signed. Documented by the KYC provider for other products."
+        " the fields that are not signed. Documented by the KYC provider for other products. A body with values that cannot be "
+        "read is accepted in [a few forms](../explanation/providers.md#when-a-value-cannot-be-read)."
     ),
     "alchemy-sha1": (
         "Hex SHA-1 of app id, secret and timestamp. It does **not** cover the body: whoever has seen one request can send "

@@ -175,6 +175,14 @@ def test_schemes_that_agree_are_all_told(folder: Folder) -> None:
     assert "These agree" in outcome.output
 
 
+@pytest.mark.parametrize("value", [rb'"ABC\ud83d"', b'"\xff"', b"NaN"], ids=["half a pair", "no UTF-8", "no number"])
+def test_a_body_with_a_value_that_cannot_be_read_is_tried(folder: Folder, value: bytes) -> None:
+    """As the ingress does."""
+    body = b'{"b":%b,"a":1}' % value
+    outcome = folder.run(folder.capture(SIGNERS["alchemy-sorted"][0](NEW, b'{"a":1,"b":%b}' % value), body))
+    assert [each["scheme"] for each in outcome.signatures] == ["alchemy-sorted"]
+
+
 def test_encoded_and_chunked_bodies_are_read_as_the_ingress_reads_them(folder: Folder) -> None:
     """Gzip is undone; chunks that the capture shows are joined; a line end behind Content-Length does no harm."""
     headers = SIGNERS["hmac"][0](NEW)
