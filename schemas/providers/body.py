@@ -19,6 +19,8 @@ NOT_JSON = "not_json"
 NOT_AN_OBJECT = "not_an_object"
 NO_ENTITY = "no_entity"
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 MAX_NESTING = 100
 """Levels of arrays and objects. Without a limit of our own the interpreter's decides, which depends on who calls."""
 
@@ -60,7 +62,6 @@ IDS = ("service_id", "userNo", "merchantNo", "subMerchantNo")
 _TOO_DEEP = "nested too deeply"
 _TOO_MANY = f"more than {MAX_VALUES} values"
 _NOT_AN_OBJECT = "the top level is not a JSON object"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OTHER_VALUES = frozenset(bytes([first]) for first in b'["-0123456789tfn')
 """First bytes of JSON that is no object."""
 _LARGE = 32 * 1024
@@ -100,7 +101,7 @@ def read_body(body: bytes) -> Reading:
     Raises:
         UnreadableBodyError: It is not JSON, too deeply nested, not an object, or has too many values.
     """
-    body = body.removeprefix(_BYTE_ORDER_MARK)
+    body = body.removeprefix(BYTE_ORDER_MARK)
     brackets = require_bounded(body)
     # A body that is mended is read twice, its numbers once.
     decoder = _decoder if len(body) < _LARGE else msgspec.json.Decoder(dict[str, object], float_hook=cache(read_float))
@@ -124,7 +125,7 @@ def read_ids(body: bytes) -> dict[str, Json]:
     Raises:
         UnreadableBodyError: The structure is not sound, no object, or has too many values.
     """
-    body = body.removeprefix(_BYTE_ORDER_MARK)
+    body = body.removeprefix(BYTE_ORDER_MARK)
     require_bounded(body)
     try:
         return _ids_of(body)
@@ -152,6 +153,8 @@ def read_ids(body: bytes) -> dict[str, Json]:
 
 def _told(mended: Json, told_apart: Json) -> Json:
     """An id that may be unreadable: null if nothing of it can be read. U+FFFD as it was sent is an id like others."""
+    if isinstance(mended, str) and isinstance(told_apart, str) and told_apart.replace("\\\\", "\\") == mended:
+        return mended
     legible = str(mended).replace(REPLACEMENT, "").strip()
     return told_apart if legible or told_apart == mended else None
 

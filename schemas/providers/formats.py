@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-import msgspec
-
 from kybstream.settings.values import FORM, JSON_TEXT, MAX_BODY_BYTES
-from schemas.providers.body import NOT_JSON, UnreadableBodyError
+from schemas.providers.body import BYTE_ORDER_MARK, NOT_JSON, UnreadableBodyError
 from schemas.providers.codings import TooLargeError, undo
-from schemas.providers.mending import MAX_UNREADABLE, mend
+from schemas.providers.json_text import inner_json
+from schemas.providers.mending import MAX_UNREADABLE
 
 MAX_FORM_FIELDS = 64
 """Fields of a form that are looked through for the one with the JSON."""
@@ -20,7 +19,6 @@ R = TypeVar("R")
 
 _BARE_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _TOKENS = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,32}(?:, ?[A-Za-z0-9!#$&^_.+-]{1,32}){0,7}")
-_text_decoder = msgspec.json.Decoder(str)
 
 
 def read_sent(read: Callable[[bytes], R], body: bytes, body_format: str | None, content_encoding: str | None) -> R:
@@ -54,17 +52,13 @@ def read_sent(read: Callable[[bytes], R], body: bytes, body_format: str | None, 
 def _json(body: bytes, body_format: str | None) -> bytes:
     if body_format is None:
         return body
-    return _text(body) if body_format == JSON_TEXT else _form_field(body, body_format.removeprefix(FORM).encode())
-
-
-def _text(body: bytes) -> bytes:
-    """The JSON in a JSON text."""
-    for sent in (body, mend(body)):
-        try:
-            return _text_decoder.decode(sent if isinstance(sent, bytes) else sent.body if sent else b"").encode()
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
-            continue
-    raise UnreadableBodyError(NOT_JSON, "the body is no JSON text, as body_format says")
+    body = body.removeprefix(BYTE_ORDER_MARK)
+    if body_format != JSON_TEXT:
+        return _form_field(body, body_format.removeprefix(FORM).encode())
+    found = inner_json(body)
+    if found is None:
+        raise UnreadableBodyError(NOT_JSON, "the body is no JSON text, as body_format says")
+    return found
 
 
 def _form_field(body: bytes, wanted: bytes) -> bytes:

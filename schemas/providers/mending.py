@@ -43,9 +43,12 @@ _NUMBERS = re.compile(
 )
 _SYNTAX = re.compile(rb"-?(?:NaN|Infinity|(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?)")
 _CONTROL = re.compile(rb"[\x00-\x1f]")
+_ODD_BYTE = re.compile(rb"\xed([\xb2\xb3])([\x80-\xbf])")
+"""How Python writes a byte that is no UTF-8: U+DC80 to U+DCFF, which UTF-8 itself does not have."""
+_ODD_BYTE_LENGTH = 3
 
 # Bytes that UTF-8 never has, as marks while a body is taken apart.
-_BACKSLASH, _QUOTE, _CONTROL_MARK, _NUMBER = b"\xff\xff", b"\xfe\xfe", b"\xfd", b"\xfc"
+_BACKSLASH, _QUOTE, _CONTROL_MARK, _NUMBER, _ESCAPE = b"\xff\xff", b"\xfe\xfe", b"\xfd", b"\xfc", b"\xfb"
 _CONTROLS = bytes(range(ord(" ")))
 _MARK_CONTROLS = bytes(_CONTROL_MARK[0] if code < ord(" ") else code for code in range(256))
 
@@ -67,32 +70,38 @@ def mend(body: bytes, *, distinct: bool = False) -> Mended | None:
 
     Args:
         body: Without a byte order mark.
-        distinct: Whether to write what cannot be read as an escape (`\ud83d`, `\xff`) instead of U+FFFD, so that texts which
-            differ stay different.
+        distinct: Whether to write what cannot be read as an escape instead of U+FFFD, so that texts which differ stay
+            different: `\ud83d`, `\xff`, `\!` for a backslash that begins no escape, `\\` for one that was meant.
     """
-    if distinct and _too_many_are_odd(body):
+    text = body.decode("utf-8", "surrogateescape" if distinct else "replace").encode("utf-8", "surrogatepass")
+    if distinct and _too_many_are_odd(body, text):
         return None
-    text = body.decode("utf-8", "backslashreplace" if distinct else "replace").encode()
     # Now each backslash that is left begins an escape, and each quote that is left begins or ends a text.
     text = text.replace(rb"\\", _BACKSLASH).replace(rb"\"", _QUOTE)
-    text, escapes = BAD_ESCAPE.subn(_BACKSLASH + rb"\1" if distinct else REPLACEMENT_BYTES, text, count=MAX_UNREADABLE)
+    text, escapes = BAD_ESCAPE.subn(_escaped if distinct else REPLACEMENT_BYTES, text, count=MAX_UNREADABLE)
     if escapes >= MAX_UNREADABLE or text.count(b'"') > MAX_QUOTES:
         return None
     parts = text.split(b'"')
     parts[0::2] = _without_odd_numbers(b'"'.join(parts[0::2])).split(b'"')
     if len(parts) > 1:
         inside = b'"'.join(parts[1::2])
-        inside = _CONTROL.sub(_escaped_control, inside) if distinct else inside.translate(_MARK_CONTROLS)
+        inside = _distinct(inside) if distinct else inside.translate(_MARK_CONTROLS)
         parts[1::2] = inside.split(b'"')
     text = b'"'.join(parts).replace(_CONTROL_MARK, REPLACEMENT_BYTES)
-    text = text.replace(_BACKSLASH, rb"\\").replace(_QUOTE, rb"\"")
+    text = text.replace(_BACKSLASH, rb"\\\\" if distinct else rb"\\").replace(_QUOTE, rb"\"").replace(_ESCAPE, rb"\\")
     return Mended(text.replace(_NUMBER, b"null"), text.replace(_NUMBER, b'"' + REPLACEMENT_BYTES + b'"'))
 
 
-def _too_many_are_odd(body: bytes) -> bool:
+def _too_many_are_odd(body: bytes, text: bytes) -> bool:
     """Whether to write each of them as an escape, in Python, would take long: bytes that are no UTF-8, control characters."""
     controls = len(body) - len(body.translate(None, _CONTROLS))
-    return controls > MAX_UNREADABLE or body.decode("utf-8", "replace").count(REPLACEMENT) > MAX_UNREADABLE
+    return controls > MAX_UNREADABLE or len(text) - len(body) > (_ODD_BYTE_LENGTH - 1) * MAX_UNREADABLE
+
+
+def _distinct(inside: bytes) -> bytes:
+    """What stands in texts, with an escape for each odd byte and control character; each backslash that was meant is marked."""
+    inside = inside.replace(rb"\u005c", _BACKSLASH).replace(rb"\u005C", _BACKSLASH)
+    return _CONTROL.sub(_escaped_control, _ODD_BYTE.sub(_escaped_byte, inside))
 
 
 def _without_odd_numbers(outside: bytes) -> bytes:
@@ -119,5 +128,14 @@ def _is_odd(text: bytes) -> bool:
     return not (text.lstrip(b"-").isdigit() or isfinite(float(text)))
 
 
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return _ESCAPE + (found[1] or b"!")
+
+
+def _escaped_byte(found: re.Match[bytes]) -> bytes:
+    low = (found[1][0] & 0x3) << 6 | found[2][0] & 0x3F
+    return _ESCAPE + b"x%02x" % low
+
+
 def _escaped_control(found: re.Match[bytes]) -> bytes:
-    return _BACKSLASH + b"x%02x" % found[0][0]
+    return _ESCAPE + b"x%02x" % found[0][0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kybstream.privacy import Pseudonymiser
@@ -108,7 +108,10 @@ def test_a_sound_body_is_read_as_ever(content: dict[str, Any]) -> None:
 
 
 _RUINS = st.sampled_from(
-    [rb"\ud83d", rb"\ude00", rb"\u1", rb"\\", rb"\"", b"\xff", b"\xed\xa0\xbd", b"\n", b"a", b"1e999", b"NaN"]
+    [
+        *(rb"\ud83d", rb"\ude00", rb"\u1", rb"\\", rb"\"", b"\xff", b"\xed\xa0\xbd", b"\n", b"a", b"1e999", b"NaN"),
+        *(rb"\x", rb"\xff", rb"\'", b"\\\xff", b"\\\x01", rb"\u005cx"),
+    ]
 )
 
 
@@ -122,6 +125,9 @@ def test_whatever_stands_between_quotes_a_body_is_read(texts: list[bytes]) -> No
 
 
 @given(one=st.lists(_RUINS, max_size=4).map(b"".join), other=st.lists(_RUINS, max_size=4).map(b"".join))
+@example(one=rb"\xff", other=b"\xff")
+@example(one=b"\\\xff", other=b"\xff")
+@example(one=b"\xff\\\\a", other=rb"\xff\a")
 @settings(max_examples=200, deadline=None)
 def test_two_ids_that_differ_never_become_one(one: bytes, other: bytes) -> None:
     """Of companies and of persons: nobody is matched because a letter of his id could not be read."""
@@ -257,6 +263,13 @@ def test_an_id_that_is_the_replacement_character_is_an_id() -> None:
     """As it was sent, beside something that cannot be read: the ingress and the intake read the same."""
     body = '{"userNo": "1", "merchantNo": "\N{REPLACEMENT CHARACTER}", "x": 1e999}'.encode()
     assert read_ids(body)["merchantNo"] == read_body(body).content["merchantNo"] == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_an_id_with_a_backslash_is_the_same_beside_something_unreadable() -> None:
+    """Whether it holds U+FFFD or not, and whatever the other fields are."""
+    for text in (rb"a\\b", rb"a\\b\ufffd", rb"\\", rb"a\u005cb\ufffd"):
+        alone, beside = (b'{"userNo": "%b", "x": %b}' % (text, x) for x in (b"1", rb'"\ud83d"'))
+        assert read_ids(alone)["userNo"] == read_ids(beside)["userNo"] == read_body(beside).content["userNo"]
 
 
 def test_a_body_full_of_quotes_is_not_taken_apart() -> None:
