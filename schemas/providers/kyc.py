@@ -15,6 +15,7 @@ import msgspec
 from kybstream.privacy import Pseudonymiser, find_case_tokens
 from schemas.providers.body import Json, JsonObject, code_text, decode
 from schemas.providers.fields import Documented, FieldReader
+from schemas.providers.personal import PersonalValues
 
 RESULT = "kyc_result"
 """The event type of every registration callback: the provider gives none."""
@@ -66,33 +67,12 @@ DOCUMENT: dict[str, Documented] = {
 OTHER_REASON = "other"
 _REASON_KEYS = frozenset({"code", "reason", "reasons", "rejectLabels", "rejectType", "failCode", "failReason"})
 _REASON_CODE = re.compile(r"[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+)*")
-_LONG_NUMBER = re.compile(r"\d{7}")
-_WORD = re.compile(r"[^\W_]{2,}")
-PERSONAL = (
-    "firstName",
-    "lastName",
-    "email",
-    "dob",
-    "number",
-    "additionalNumber",
-    "street",
-    "city",
-    "state",
-    "zipCode",
-    "address",
-    "validUntil",
-    "userNo",
-    "userNum",
-)
-"""Fields whose values identify a person."""
 _MAX_REASONS = 32
 _MAX_REMARK = 512
 _MAX_REASON_LENGTH = 64
 _MAX_FAIL_JSON = 16 * 512
 _MAX_NODES = 1_000
 """Values of `kycFailJson` that are looked at; in the documented 512 characters there are at most 256."""
-_MAX_PERSONAL_LENGTH = 1_024
-"""Characters of a personal field whose words are looked for in reasons; the longest documented field has 512."""
 
 
 class KycFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +120,7 @@ def read_kyc(body: JsonObject, pseudonymiser: Pseudonymiser) -> KycFacts:
         "number_pseudonym": pseudonym("number"),
         "user_num_pseudonym": pseudonym("userNum"),
     }
-    reasons = fail_reasons(body.get("kycFailJson"), reader, _personal_words(body))
+    reasons = fail_reasons(body.get("kycFailJson"), reader)
     unknown_fields = reader.unknown_fields(DOCUMENT)
     return KycFacts(
         type=RESULT,
@@ -160,28 +140,11 @@ def remark_tokens(body: JsonObject) -> tuple[str, ...]:
     return find_case_tokens(remark[:_MAX_REMARK]) if isinstance(remark, str) else ()
 
 
-def _personal_words(body: JsonObject) -> frozenset[str] | None:
-    """All words of the body's personal fields, in lower case; None when one is too long to be looked through."""
-    words: set[str] = set()
-    for name in PERSONAL:
-        value = body.get(name)
-        if value is None:
-            continue
-        if isinstance(value, list | dict) and len(msgspec.json.encode(value)) > _MAX_PERSONAL_LENGTH:
-            return None
-        text = value if isinstance(value, str) else str(value)
-        if len(text) > _MAX_PERSONAL_LENGTH:
-            return None
-        text = text.lower()
-        words.update((text, *_WORD.findall(text)))
-    return frozenset(words)
-
-
-def fail_reasons(value: Json, reader: FieldReader, personal: frozenset[str] | None = frozenset()) -> tuple[str, ...]:
+def fail_reasons(value: Json, reader: FieldReader) -> tuple[str, ...]:
     """Code-like reasons of `kycFailJson`, at most 32; what may name a person counts as `other`.
 
-    That is free text, anything that is a word of a personal field of the same body (`personal`; None: every text), and long
-    numbers.
+    That is free text, and whatever could tell something of a personal field of the same body (`PersonalValues`): to lose a
+    reason is cheap. The provider documents no codes, so there is none that is always let through.
 
     The field is JSON in a string, may be cut off at 512 characters, and has no documented shape: texts of a list, and values
     of keys such as `code` and `reason`, are taken as reasons. Of more values than `_MAX_NODES` the others are not looked at.
@@ -198,6 +161,7 @@ def fail_reasons(value: Json, reader: FieldReader, personal: frozenset[str] | No
     found: dict[str, None] = {}
     pending: deque[tuple[Json, bool]] = deque([(content, isinstance(content, str))])
     room = _MAX_NODES
+    personal: PersonalValues | None = None
     while pending and len(found) <= _MAX_REASONS:
         node, is_reason = pending.popleft()
         if isinstance(node, list | dict):
@@ -212,17 +176,11 @@ def fail_reasons(value: Json, reader: FieldReader, personal: frozenset[str] | No
             room = max(0, room - len(node))
         elif is_reason and node is not None and not isinstance(node, bool) and node != "":
             text = code_text(node) or str(node)
-            found[text if personal is not None and _is_code(text, personal) else OTHER_REASON] = None
+            is_code = len(text) <= _MAX_REASON_LENGTH and _REASON_CODE.fullmatch(text) is not None
+            if is_code and text not in found:
+                personal = personal or PersonalValues(reader.body)
+                is_code = not personal.may_be_in(text)
+            found[text if is_code else OTHER_REASON] = None
     if len(found) > _MAX_REASONS:
         reader.note("too_many", "kycFailJson")
     return tuple(islice(found, _MAX_REASONS))
-
-
-def _is_code(text: str, personal: frozenset[str]) -> bool:
-    return (
-        len(text) <= _MAX_REASON_LENGTH
-        and _REASON_CODE.fullmatch(text) is not None
-        and _LONG_NUMBER.search(text) is None
-        and text.lower() not in personal
-        and personal.isdisjoint(_WORD.findall(text.lower()))
-    )
