@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kybstream.privacy import Pseudonymiser
 from schemas.providers.body import NOT_JSON, Json, JsonObject, UnreadableBodyError, read_body
-from schemas.providers.identity import MAX_SERVICE_ID_LENGTH
+from schemas.providers.identity import MAX_SERVICE_ID_LENGTH, is_case_id
 
 MAX_EXPECTED_SUBJECTS = 10_000
 MAX_NUMBER_LENGTH = 255
@@ -78,6 +78,15 @@ class TextField:
 
 
 @dataclass(frozen=True)
+class CaseField(TextField):
+    """A field with the id of a case of the KYB provider, as a webhook may have it."""
+
+    def accepts(self, value: object) -> bool:
+        """Whether such a case can be: the worker asks the same. The pattern says it for the OpenAPI document."""
+        return isinstance(value, str) and is_case_id(value)
+
+
+@dataclass(frozen=True)
 class CountField:
     """A field with a whole number from 1 to `highest`."""
 
@@ -100,9 +109,12 @@ class CountField:
 
 
 def _opaque(longest: int) -> str:
-    """Text of the provider's: no control characters, and no space at either end, where it is a slip of the pen."""
+    """A number of the provider's: no control characters, and no space at either end, where it is a slip of the pen."""
     return rf"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]{{0,{longest - 2}}}[^\x00-\x20\x7f])?"
 
+
+_WHITE_SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""What Python strips from a text; other languages' `\\s` is not the same."""
 
 _NUMBER = f"must be text of at most {MAX_NUMBER_LENGTH} characters, without control characters or spaces around it"
 
@@ -114,13 +126,13 @@ SUB_MERCHANT_NO = "sub_merchant_no"
 EXPECTED_SUBJECTS = "expected_subjects"
 
 FIELDS: Mapping[str, TextField | CountField] = {
-    CASE_ID: TextField(
+    CASE_ID: CaseField(
         # '!' marks keys without an entity, 'kyc:' provisional cases: no case of the KYB provider can be either.
-        rf"(?!!|kyc:){_opaque(MAX_SERVICE_ID_LENGTH)}",
+        rf"(?!!|kyc:)[\s\S]*[^{_WHITE_SPACE}][\s\S]*",
         MAX_SERVICE_ID_LENGTH,
-        f"must be the KYB service_id: text of at most {MAX_SERVICE_ID_LENGTH} characters, without control characters or spaces "
-        "around it, and not a provisional case (kyc:…)",
-        "The case: the KYB provider's `service_id`.",
+        f"must be the KYB service_id: text of at most {MAX_SERVICE_ID_LENGTH} characters, not all white space, and not a "
+        "provisional case (kyc:…)",
+        "The case: the KYB provider's `service_id`, character by character.",
         "company-42",
     ),
     SUBJECT: TextField(

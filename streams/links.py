@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from kybstream.ids import to_micros
+from schemas.providers.identity import MAX_SERVICE_ID_LENGTH, is_case_id
 from schemas.records import CaseEvent, Link, LinkWithdrawal, Record, WebhookDelivery
 from streams import linking
 from streams.intake_state import IntakeState, Move, Parked
@@ -21,7 +22,7 @@ from streams.telling import Teller
 
 _TOKEN_RULES = frozenset({linking.PATH_TOKEN, linking.REMARK_TOKEN})
 INVALID_LINK = "invalid_link"
-MAX_ID_BYTES = 512
+MAX_SUBJECT_BYTES = 512
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """Times that every table can hold, with a deadline after them."""
@@ -32,10 +33,12 @@ _WAITING = frozenset({linking.UNLINKED, linking.CONFLICT, linking.AMBIGUOUS})
 def what_is_wrong(statement: Link | LinkWithdrawal) -> str | None:
     """Why a link or its withdrawal cannot be taken, whoever wrote it to the topic; None if it can."""
     at = statement.registered_at if isinstance(statement, Link) else statement.withdrawn_at
-    if max(len(statement.case_id.encode()), len(statement.subject.encode())) > MAX_ID_BYTES:
-        return f"an id is longer than {MAX_ID_BYTES} bytes"
-    if not statement.case_id or statement.case_id.startswith(linking.PROVISIONAL_PREFIX):
+    if len(statement.case_id) > MAX_SERVICE_ID_LENGTH:
+        return f"the case is longer than {MAX_SERVICE_ID_LENGTH} characters"
+    if not is_case_id(statement.case_id):
         return "the case is none of the KYB provider's"
+    if len(statement.subject.encode()) > MAX_SUBJECT_BYTES:
+        return f"the subject is longer than {MAX_SUBJECT_BYTES} bytes"
     if not _EARLIEST <= at < _LATEST:
         return f"its time is not between {_EARLIEST.year} and {_LATEST.year}"
     if isinstance(statement, Link) and (statement.expected_subjects or 0) < 0:

@@ -31,8 +31,9 @@ from kybstream.errors import RunError, UsageError
 from kybstream.operations.links import LinkFilter, list_links, register_links, withdraw_link
 from kybstream.settings import Settings, TenantSettings, load_settings
 from kybstream.terminal import visible, visible_json
-from schemas.links import make_link
+from schemas.links import make_link, make_withdrawal
 from schemas.records import Link
+from streams.links import what_is_wrong
 from streams.policy import TenantPolicy
 
 COLUMNS = ("tenant", "subject", "case_id", "expected_subjects", "registered_at", "link_id")
@@ -127,7 +128,11 @@ def remove(case_id: str, config_path: Path | None, tenant_name: str | None, *, u
     settings = load_settings(config_path)
     tenant = _tenant(settings, tenant_name)
     pseudonym = _pseudonym(tenant, **person)
-    done = asyncio.run(withdraw_link(settings.kafka, tenant.name, case_id, pseudonym, now=datetime.now(UTC), unlisted=unlisted))
+    now = datetime.now(UTC)
+    wrong = what_is_wrong(make_withdrawal(tenant.name, case_id, pseudonym, withdrawn_at=now))
+    if wrong is not None:
+        raise UsageError(f"there can be no such link: {wrong}")
+    done = asyncio.run(withdraw_link(settings.kafka, tenant.name, case_id, pseudonym, now=now, unlisted=unlisted))
     if done is None:
         raise RunError(
             f"subject {pseudonym} is not registered for case {case_id}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from kybstream.privacy import Pseudonymiser
@@ -14,6 +16,23 @@ MAX_SERVICE_ID_LENGTH = 512
 
 # '!' begins keys without an entity (schemas.topics.keyless), 'kyc:' the provisional cases of KYC subjects.
 _RESERVED = ("!", "kyc:")
+_HALF = re.compile(r"[\ud800-\udfff]")
+"""Half of a surrogate pair, which UTF-8 does not have; no body has any, but an argument of a command may."""
+
+
+def is_case_id(text: str) -> bool:
+    """Whether a KYB case can have this id: the one rule for webhooks, links, withdrawals and case tokens.
+
+    Ids are opaque: any text that is not all white space, of at most `MAX_SERVICE_ID_LENGTH` characters, of up to four bytes of
+    UTF-8 each. Nothing that begins as our own keys and provisional cases do.
+    """
+    return (
+        len(text) <= MAX_SERVICE_ID_LENGTH
+        and not text.isspace()
+        and text != ""
+        and not text.startswith(_RESERVED)
+        and (text.isascii() or _HALF.search(text) is None)
+    )
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -30,9 +49,7 @@ def identify(kind: SourceKind, body: JsonObject, pseudonymiser: Pseudonymiser) -
     """The entity of a body, or None when it names no usable one."""
     if kind == "kyb-service":
         service_id = id_text(body.get("service_id"))
-        if service_id is None or service_id.startswith(_RESERVED) or len(service_id) > MAX_SERVICE_ID_LENGTH:
-            return None
-        return Identity(service_id)
+        return Identity(service_id) if service_id is not None and is_case_id(service_id) else None
     user_no = id_text(body.get("userNo"))
     if user_no is None:
         return None

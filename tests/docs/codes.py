@@ -16,7 +16,8 @@ DEAD_LETTER_REASONS = {
     rejecting.UNDECRYPTABLE: "stage intake: the encrypted body, its data key or its delivery was changed",
     intake.ENTITY_MISMATCH: "stage intake: ingress and worker have different `tenants.pseudonym_key`, or versions of it",
     links.INVALID_LINK: (
-        "stage links: an id of more than 512 bytes, a provisional case, a time that no table can hold, or a negative number"
+        "stage links: a case that is none of the KYB provider's (of more than 512 characters, provisional, or blank), a time "
+        "that no table can hold, or a negative number"
     ),
     rejecting.UNKNOWN_TENANT: "stages intake and links: the worker's configuration has no such tenant",
     rejecting.KEY_MISMATCH: "stages intake, links and cases: the record is keyed by something else than it is about",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ingress.link_requests import InvalidLinkError, NotJsonError, link_request, read_link_request
 from kybstream.ids import to_micros
 from kybstream.privacy import make_case_token
 from schemas.codec import encode
 from schemas.links import make_link, make_withdrawal
+from schemas.providers.body import JsonObject
+from schemas.providers.identity import identify, is_case_id
 from schemas.records import Case, Link, LinkWithdrawal
 from schemas.topics import case_key
 from streams.batching.records import Record as KafkaRecord
@@ -21,12 +25,14 @@ from streams.expiring import IntakeRemains
 from streams.flood import EVENT_FLOOD
 from streams.intake_state import MOVES_KEPT, PARKED_KEPT
 from streams.linking import CASES_NAMED, PROVISIONAL_PREFIX
+from streams.links import what_is_wrong
 from streams.processing import CasesProcess, IntakeProcess
 from tests.streams.pipeline import (
     CASE,
     NAMES,
     POLICIES,
     PROVISIONAL,
+    PSEUDONYMISER,
     SERVICE_ID,
     START,
     SUBJECT,
@@ -46,6 +52,60 @@ STATE_BYTES = 512 * 1024
 CASE_BYTES = 256 * 1024
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
+
+
+_PARTS = st.sampled_from(["!", "kyc:", "kyc", " ", "\n", "\x00", "\x85", "c" * 255, "\u516c" * 200, chr(0x1F600) * 510, "a"])
+CASE_IDS = st.text(max_size=5) | st.lists(_PARTS, max_size=4).map("".join)
+
+
+@given(CASE_IDS)
+@example("\u516c\u53f8" * 100)
+@example(chr(0x1F600) * 512)
+@example(" a\n")
+def test_every_case_of_a_webhook_can_be_linked(service_id: str) -> None:
+    """And a case that no webhook can have is refused everywhere: by the API, the command, the worker, and as a token."""
+    identity = identify("kyb-service", {"service_id": service_id}, PSEUDONYMISER)
+    asked: JsonObject = {"case_id": service_id, "subject": SUBJECT}
+    if identity is None:
+        with pytest.raises(InvalidLinkError):
+            link_request(asked)
+        assert what_is_wrong(link(0, service_id)) is not None
+        assert what_is_wrong(withdrawal(0, service_id)) is not None
+    else:
+        assert identity.entity == service_id == link_request(asked).case_id
+        assert what_is_wrong(link(0, service_id)) is None
+        assert what_is_wrong(withdrawal(0, service_id)) is None
+
+
+@given(CASE_IDS, st.none() | st.integers(1, 10_000))
+@example("\u516c\u53f8" * 100, None)
+@settings(max_examples=50, deadline=None)
+def test_what_the_api_takes_the_worker_takes(case_id: str, expected: int | None) -> None:
+    """By HTTP or by the command: never a dead letter, and the case has the person."""
+    said = {"case_id": case_id, "subject": SUBJECT} | ({} if expected is None else {"expected_subjects": expected})
+    try:
+        asked = read_link_request(json.dumps(said).encode())
+    except (InvalidLinkError, NotJsonError):
+        return
+    door = Door()
+    kyb = msgspec.json.encode(kyb_body(service_id=case_id))
+    told, _ = run(
+        [
+            link_record(link(0, asked.case_id, asked.expected_subjects)),
+            door.record(door.delivery(kyb)),
+            door.record(door.delivery(kyc_body())),
+            link_record(withdrawal(1, asked.case_id)),
+        ]
+    )
+    assert not told.dead_letters
+    assert f"acme/{case_id}" in told.cases()
+
+
+@given(st.from_regex(r"[A-Za-z0-9_.~-]{1,38}", fullmatch=True))
+def test_every_case_that_a_token_names_is_one(case_ref: str) -> None:
+    """A token's characters make no other kind of case."""
+    assert make_case_token(case_ref, TOKEN_KEY)
+    assert is_case_id(case_ref)
 
 
 def link(number: int, case_id: str = SERVICE_ID, expected: int | None = None) -> Link:
@@ -134,7 +194,7 @@ def test_the_worst_entry_of_a_person_is_within_its_size() -> None:
         for number in range(PARKED_KEPT + 40)
     ]
     for number in range(300):
-        case_id = f"{number % 40:03}" + "x" * 509
+        case_id = f"{number % 40:03}" + wide * 509
         records += [link_record(link(2 * number, case_id)), link_record(withdrawal(2 * number + 1, case_id))]
     told, sizes = run(records)
     assert max(sizes) < STATE_BYTES
@@ -198,7 +258,10 @@ def test_when_callbacks_are_let_go_makes_no_difference(pauses: list[int]) -> Non
 @pytest.mark.parametrize(
     ("changes", "detail"),
     [
-        ({"case_id": "x" * 513}, "longer than 512 bytes"),
+        ({"case_id": "x" * 513}, "longer than 512 characters"),
+        ({"case_id": "\u516c" * 513}, "longer than 512 characters"),
+        ({"case_id": " "}, "none of the KYB provider's"),
+        ({"case_id": "!x"}, "none of the KYB provider's"),
         ({"case_id": ""}, "none of the KYB provider's"),
         ({"case_id": "kyc:v1.somebody"}, "none of the KYB provider's"),
         ({"registered_at": datetime(9999, 12, 31, tzinfo=UTC)}, "between 2000 and 2200"),
