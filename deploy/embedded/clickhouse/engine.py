@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 import psutil
 
 from deploy.embedded.clickhouse.confinement import FILE_FUNCTION, configuration, file_function
-from deploy.embedded.clickhouse.exceptions import ClickHouseError, from_engine
+from deploy.embedded.clickhouse.exceptions import ClickHouseError, from_engine, without_formatter
 from kybstream.errors import RunError
 
 _MEBIBYTE: Final = 1024 * 1024
@@ -101,6 +101,17 @@ class Connection:
         except RuntimeError as error:
             raise from_engine(str(error), self._version) from None
         return _outcome(result, self._version)
+
+    def formatted(self, sql: bytes) -> bytes:
+        """One statement as the engine's formatter writes it: on one line, without comments, spaces as it sets them.
+
+        Nothing runs. What does not parse, or is more than one statement, raises the engine's error.
+        """
+        literal = sql.replace(b"\\", b"\\\\").replace(b"'", b"\\'")
+        try:
+            return self.run(b"SELECT formatQuerySingleLine('" + literal + b"')", "TabSeparatedRaw").data
+        except ClickHouseError as error:
+            raise without_formatter(error) from None
 
     def stream(self, sql: bytes, output_format: str, parameters: Mapping[str, str]) -> Iterator[Outcome]:
         """Run a SELECT and yield its answer block by block; closing the iterator cancels the query."""
@@ -212,6 +223,14 @@ class Engine:
         """A new connection with the engine's own settings."""
         with self._opening:
             return self._connect(self._target)
+
+    def formatted(self, sql: bytes) -> bytes:
+        """As `Connection.formatted`, on a connection whose settings nobody has changed."""
+        connection = self.connect()
+        try:
+            return connection.formatted(sql)
+        finally:
+            connection.close()
 
     def _connect(self, target: str) -> Connection:
         return Connection(self._module.connect(target), self.version)

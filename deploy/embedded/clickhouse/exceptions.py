@@ -9,6 +9,7 @@ from kybstream.errors import KybStreamError
 
 _CODE: Final = re.compile(r"\bCode: (\d+)\.")
 _VERSION: Final = re.compile(r"\(version [^()]*(?:\([^()]*\))?\)\s*$")
+_IN_FORMATTER: Final = re.compile(r"(?:\. )?: In scope SELECT formatQuerySingleLine\(.*(?=\. \(\w+\) \(version )", re.DOTALL)
 
 _UNKNOWN_EXCEPTION: Final = 1002
 _FILE_FUNCTION: Final = "Python UDF 'file' raised an exception"  # confinement.file_function
@@ -78,3 +79,8 @@ def from_engine(message: str, version: str) -> ClickHouseError:
     if not _VERSION.search(text):
         text = f"{text} (version {version})"
     return ClickHouseError(int(found[1]), text)
+
+
+def without_formatter(error: ClickHouseError) -> ClickHouseError:
+    """The error of a statement that the engine only formatted, as it would have been said of the statement itself."""
+    return ClickHouseError(error.code, _IN_FORMATTER.sub("", error.text))

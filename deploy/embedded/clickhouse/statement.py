@@ -13,7 +13,8 @@ from typing import Final
 
 _TOKEN: Final = re.compile(
     rb"""
-      (?P<blank>\s+ | --[^\n]*(?:\n|\Z) | \#[ !][^\n]*(?:\n|\Z) | /\*.*?\*/)
+      (?P<blank>(?:\s | \xc2[\x85\xa0] | \xe1\xa0\x8e | \xe2\x80[\x80-\x8d\xa8\xa9\xaf] | \xe2\x81[\x9f\xa0]
+            | \xe3\x80\x80 | \xef\xbb\xbf)+ | (?:--|//)[^\n]*(?:\n|\Z) | \#[ !][^\n]*(?:\n|\Z) | /\*.*?\*/)
     | (?P<quoted>'[^'\\]*(?:(?:\\.|'')[^'\\]*)*' | "[^"\\]*(?:(?:\\.|"")[^"\\]*)*" | `[^`\\]*(?:(?:\\.|``)[^`\\]*)*`
         | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
     | (?P<word>[A-Za-z_0-9][A-Za-z_0-9]*)
@@ -24,6 +25,8 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_TYPE_PART: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|[(),]|[^'(),]+|'""", re.DOTALL)
+_UNCERTAIN_BYTES: Final = {"word": 1, "other": 2}  # at the end of a text: a word may go on, a character of three bytes, too
 # What stands between `FORMAT x` and the data: blanks, one semicolon, one line break.
 _GAP: Final = re.compile(rb"[ \t\f]*;?[ \t\f]*\r?\n?")
 _QUERY_WORDS: Final = frozenset({b"SELECT", b"WITH"})
@@ -119,7 +122,7 @@ def split_insert(sql: bytes, *, final: bool) -> InsertHead | Plain | None:
 def _certain_tokens(sql: bytes, *, final: bool) -> Iterator[_Token]:
     """The tokens up to the first that more text could change."""
     for token in _tokens(sql):
-        if not final and (token.kind == "unfinished" or (token.kind == "word" and token.end == len(sql))):
+        if not final and (token.kind == "unfinished" or token.end > len(sql) - _UNCERTAIN_BYTES.get(token.kind, 0)):
             return
         yield token
 
@@ -176,3 +179,16 @@ def output_format(sql: bytes) -> str | None:
 
 def _is_format_clause(keyword: _Token, name: _Token) -> bool:
     return keyword.kind == name.kind == "word" and keyword.depth == 0 and keyword.text == b"FORMAT"
+
+
+def split_types(types: str) -> list[str]:
+    """A list of types at its commas, not at those within brackets and strings, as of `Tuple(String, Enum8('a,b' = 1))`."""
+    parts, depth = [""], 0
+    for match in _TYPE_PART.finditer(types):
+        part = match.group()
+        depth += {"(": 1, ")": -1}.get(part, 0)
+        if part == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += part
+    return parts

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from clickhouse_connect.driver.client import Client
 
+from tests.deploy.clickhouse.outside import SECRET, Outside
 from tests.deploy.clickhouse.serving import Server
 
 
@@ -43,3 +45,11 @@ async def http(server: Server) -> AsyncIterator[aiohttp.ClientSession]:
         server.url, auto_decompress=False, skip_auto_headers={"Accept-Encoding", "Content-Type"}
     ) as session:
         yield session
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Outside:
+    """A file with a secret and an empty folder."""
+    (tmp_path / "secret.txt").write_text(f"{SECRET}\n")
+    (tmp_path / "out").mkdir()
+    return Outside(tmp_path / "secret.txt", tmp_path / "out" / "written")

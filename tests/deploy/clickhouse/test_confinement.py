@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-
 import aiohttp
 import pytest
 
+from tests.deploy.clickhouse.outside import REFUSALS, SECRET, Outside
 from tests.deploy.clickhouse.serving import Server
 
-_SECRET = "what-only-the-owner-may-read"
-
-# {file}: a file that holds _SECRET; {out}: one that is not there; {here}: a server that counts who connects.
+# {file}: a file that holds SECRET; {out}: one that is not there; {here}: a server that counts who connects.
 _READS_FILES = [
     "SELECT * FROM file('{file}', 'LineAsString')",
     "select * from FILE('{file}', LineAsString)",
@@ -52,6 +45,8 @@ _READS_FILES = [
     "CREATE DICTIONARY mine (a String) PRIMARY KEY a SOURCE(FILE(path '{file}' format 'TSV')) LAYOUT(COMPLEX_KEY_HASHED())",
     "RESTORE TABLE taken FROM File('{file}')",
     "ATTACH TABLE mine FROM '{file}' (a String) ENGINE = MergeTree ORDER BY a",
+    "\u00a0ATTACH TABLE mine FROM '{file}' (a String) ENGINE = MergeTree ORDER BY a",
+    "/* ALTER */ ATTACH TABLE mine FROM '{file}' (a String) ENGINE = MergeTree ORDER BY a",
     "SELECT * FROM Python(parameters)",
     "SELECT * FROM Python(files)",
     "SELECT * FROM Python(environ)",
@@ -71,6 +66,16 @@ _WRITES_FILES = [
     "CREATE TABLE mine (a String) ENGINE = EmbeddedRocksDB(0, '{out}') PRIMARY KEY a",
     "CREATE TABLE mine (a String) ENGINE = `Embedded\\x52ocksDB`(0, '{out}') PRIMARY KEY a",
     "DROP TABLE IF EXISTS mine PARALLEL WITH CREATE TABLE mine (a String) ENGINE = EmbeddedRocksDB(0, '{out}') PRIMARY KEY a",
+    *(
+        f"CREATE DATABASE mine ENGINE = Atomic SETTINGS disk{blank}= disk(type = object_storage, object_storage_type = local, "
+        "metadata_type = plain_rewritable, path = '{out}/')"
+        for blank in (" \u00a0", "\u2003/**/\ufeff", "// x\n", "/* /* */ */")
+    ),
+    "CREATE TABLE mine (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS\u200b`disk` -- x\n= disk(type = local, path = '{out}/')",
+    "ALTER TABLE taken MODIFY SETTING DISK\u3000= DISK(type = local, path = '{out}/')",
+    "CREATE MATERIALIZED VIEW mine ENGINE = MergeTree ORDER BY a SETTINGS disk\u00a0= disk(path = '{out}/') AS SELECT 1 AS a",
+    "DROP TABLE IF EXISTS mine PARALLEL WITH CREATE DATABASE mine ENGINE = Atomic SETTINGS disk\u00a0= disk(path = '{out}/')",
+    "SELECT 1; CREATE DATABASE mine ENGINE = Atomic SETTINGS disk\u00a0= disk(type = local, path = '{out}/'); 'unfinished",
 ]
 _CALLS_OUT = [
     "SELECT * FROM url('http://{here}/x.csv', 'CSV', 'a String')",
@@ -95,12 +100,17 @@ _CALLS_OUT = [
     "CREATE DATABASE mine ENGINE = Atomic SETTINGS disk = disk(type = 'web', endpoint = 'http://{here}/')",
     "CREATE /* x */ DATABASE mine ENGINE = Atomic settings `d\\x69sk` = `d\\x69sk`(type = 'web', endpoint = 'http://{here}/')",
     "ALTER TABLE taken MODIFY SETTING disk = disk(type = 'web', endpoint = 'http://{here}/')",
+    "CREATE DATABASE mine ENGINE = Atomic SETTINGS disk \u00a0= disk(type = web, endpoint = 'http://{here}/')",
+    "CREATE TABLE mine (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk\u2003 \u2003= disk(type = s3, endpoint = 'http://{here}/b/')",
     "CREATE DATABASE mine ENGINE = MySQL('{here}', 'd', 'u', 'p')",
     "CREATE DICTIONARY mine (a String) PRIMARY KEY a SOURCE(HTTP(url 'http://{here}/' format 'TSV')) LAYOUT(FLAT())",
     "SELECT * FROM format(AvroConfluent, 'x') SETTINGS format_avro_schema_registry_url = 'http://{here}/'",
     "SELECT * FROM eval('SELECT * FROM url(\\'http://{here}/x.csv\\')') SETTINGS allow_experimental_eval_table_function = 1",
     "CREATE NAMED COLLECTION mine AS url = 'http://{here}/'",
     "?? list the tables",
+    "\u0000?? list the tables",
+    "SET dialect = 'clickhouse_json'",
+    "SELECT 1 SETTINGS dialect = 'kusto'",
 ]  # fmt: skip
 _RUNS_PROGRAMS = [
     "SELECT * FROM executable('x.sh', 'TSV', 'a String')",
@@ -111,38 +121,6 @@ _RUNS_PROGRAMS = [
     "DROP FUNCTION file",
     "CREATE OR REPLACE FUNCTION file AS x -> x",
 ]
-# Refused by the engine's grants (497) and constraints (452), or because the thing is not there at all.
-_WANTED_CODES = {"1", "36", "42", "46", "60", "62", "452", "497", "609", "610", "701", "801", "90"}
-
-
-@dataclass
-class Outside:
-    """What a query could reach: a file, a place to write to, and a server."""
-
-    file: Path
-    out: Path
-    here: str = ""
-    connected: list[str] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        """The server runs."""
-
-        def met(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self.connected.append("somebody")
-            writer.close()
-
-        async with await asyncio.start_server(met, "127.0.0.1", 0) as server:
-            self.here = "{}:{}".format(*server.sockets[0].getsockname()[:2])
-            yield
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Outside:
-    """A file with a secret and an empty folder."""
-    (tmp_path / "secret.txt").write_text(f"{_SECRET}\n")
-    (tmp_path / "out").mkdir()
-    return Outside(tmp_path / "secret.txt", tmp_path / "out" / "written")
 
 
 async def test_no_statement_reaches_beyond_the_data(http: aiohttp.ClientSession, database: str, outside: Outside) -> None:
@@ -156,30 +134,49 @@ async def test_no_statement_reaches_beyond_the_data(http: aiohttp.ClientSession,
                 async with http.post("/", params={"database": database, **params}, data=body.encode()) as answer:
                     text = await answer.text()
                 assert answer.status != 200, (query, text)
-                assert _SECRET not in text, query
-                assert answer.headers["X-ClickHouse-Exception-Code"] in _WANTED_CODES, (query, text)
+                assert SECRET not in text, query
+                assert answer.headers["X-ClickHouse-Exception-Code"] in REFUSALS, (query, text)
             assert list(outside.out.parent.iterdir()) == [], query
             assert outside.connected == [], query
     async with http.post("/", params={"database": database}, data=b"SELECT count() FROM taken") as left:
         assert await left.text() == "0\n"
 
 
-async def test_a_table_that_comes_with_a_request_is_confined_too(
-    http: aiohttp.ClientSession, database: str, outside: Outside
-) -> None:
-    """Its structure is part of a statement; and a function made of `file` does as little as `file`."""
-    form = aiohttp.FormData({"query": "SELECT * FROM mine", "database": database})
-    form.add_field("mine", b"x", filename="mine")
-    for structure in (f"a String DEFAULT file('{outside.file}')", f"a UInt8) AS SELECT 1 INTO OUTFILE '{outside.out}' -- "):
-        async with http.post("/", params={"mine_structure": structure}, data=form()) as answer:
-            assert answer.status != 200
-            assert _SECRET not in await answer.text()
-    assert not outside.out.exists()
+async def test_a_function_of_ours_does_as_little_as_file(http: aiohttp.ClientSession, outside: Outside) -> None:
+    """It is made of `file`."""
     async with http.post("/", data=b"CREATE FUNCTION reading AS x -> file(x)") as made:
         assert made.status == 200
     async with http.post("/", data=f"SELECT reading('{outside.file}')".encode()) as answer:
         assert answer.headers["X-ClickHouse-Exception-Code"] == "497"
         assert "The embedded server reads no files" in await answer.text()
+
+
+@pytest.mark.parametrize("end", ["'unfinished", "garb(", "/* open", "\x00", "?? x"])
+async def test_nothing_runs_of_a_text_that_does_not_parse(http: aiohttp.ClientSession, database: str, end: str) -> None:
+    """Not its first statements either, and least of all by GET."""
+    async with http.post("/", params={"database": database}, data=b"CREATE TABLE kept (a UInt8) ENGINE = Memory") as made:
+        assert made.status == 200
+    for before in (
+        "SELECT 1; DROP TABLE kept; ",
+        "DROP TABLE kept; ",
+        "DROP TABLE kept ",
+        "\u00a0INSERT INTO kept VALUES (1) ",
+    ):
+        statement = f"{before}{end}"
+        async with http.get("/", params={"database": database, "query": statement}) as asked:
+            assert asked.status != 200, statement
+        async with http.post("/", params={"database": database}, data=statement.encode()) as answer:
+            text = await answer.text()
+            assert "formatQuery" not in text
+            assert answer.status == 400, (statement, text)
+    async with http.post("/", params={"database": database}, data=b"SELECT count() FROM kept") as left:
+        assert await left.text() == "0\n"
+
+
+async def test_a_setting_in_the_url_changes_no_dialect(http: aiohttp.ClientSession) -> None:
+    """A text in another dialect would not be read as SQL by what looks for words in it."""
+    async with http.post("/", params={"dialect": "clickhouse_json"}, data=b"{}") as answer:
+        assert answer.headers["X-ClickHouse-Exception-Code"] == "452"
 
 
 async def test_what_people_and_the_sink_do_goes_on(http: aiohttp.ClientSession, database: str) -> None:
@@ -198,8 +195,14 @@ async def test_what_people_and_the_sink_do_goes_on(http: aiohttp.ClientSession, 
         "ATTACH TABLE t": b"",
         "SYSTEM STOP MERGES t": b"",
         "ALTER TABLE t ADD COLUMN b String": b"",
+        "CREATE TABLE t3 AS t": b"",
+        "ALTER TABLE t3 ATTACH PARTITION tuple() FROM t": b"",
         "EXCHANGE TABLES t AND t2": b"",
         "DROP FUNCTION twice": b"",
+        "CREATE TABLE d (disk String DEFAULT 'disk = x') ENGINE = Log SETTINGS index_granularity = 8 -- disk =": b"",
+        "\u00a0INSERT\u2003INTO d VALUES ('it is on disk = x')": b"",
+        "CREATE VIEW on_disk AS SELECT disk FROM d SETTINGS max_threads = 1 // disk (none)": b"",
+        "SELECT disk FROM on_disk // SETTINGS": b"it is on disk = x\n",
     }
     async with http.post("/", params={"database": database}, data=b"CREATE TABLE t2 (a String) ENGINE = Memory") as made:
         assert made.status == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.embedded.clickhouse.statement import InsertHead, Plain, first_word, output_format, split_insert
+from deploy.embedded.clickhouse.statement import InsertHead, Plain, first_word, output_format, split_insert, split_types
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,7 @@ from deploy.embedded.clickhouse.statement import InsertHead, Plain, first_word, 
         (b"INSERT INTO db.values FORMAT CSV\n1", b"INSERT INTO db.values", "CSV", b"1"),
         (b"INSERT INTO FUNCTION null('a Int8') FORMAT CSV\n1", b"INSERT INTO FUNCTION null('a Int8')", "CSV", b"1"),
         (b"/* SELECT */ INSERT INTO t -- VALUES\n SETTINGS a = 'FORMAT' FORMAT CSV 1", None, "CSV", b"1"),
+        ("\u00a0\ufeffINSERT\u2003INTO t // VALUES\n FORMAT\u3000CSV\n1".encode(), None, "CSV", b"1"),
         (b"INSERT INTO t;", b"INSERT INTO t", None, b""),
     ],
 )
@@ -35,7 +36,7 @@ def test_an_insert_is_cut_into_statement_format_and_data(
 
 def test_every_cut_of_a_text_gives_the_same_answer() -> None:
     """A body that arrives byte by byte is undecided until enough is there, and never decided differently."""
-    text = b"INSERT INTO t (a) /* x */ SETTINGS s='a\\'b' FORMAT JSONEachRow\r\n{}"
+    text = b"\xe2\x80\x83\xc2\xa0INSERT INTO t (a) /* x */\xef\xbb\xbfSETTINGS s='a\\'b' FORMAT JSONEachRow\r\n{}"
     whole = split_insert(text, final=True)
     answers = [split_insert(text[:end], final=False) for end in range(len(text) + 1)]
     assert whole is not None
@@ -80,3 +81,18 @@ def test_the_first_word_ignores_comments_and_brackets() -> None:
     """The keyword decides how a statement is run."""
     assert first_word(b"-- hi\n /* x */ ( select 1)") == "SELECT"
     assert first_word(b"'x'") == ""
+
+
+@pytest.mark.parametrize(
+    ("types", "parts"),
+    [
+        ("UInt8", ["UInt8"]),
+        ("UInt8,String", ["UInt8", "String"]),
+        ("Tuple(a Nullable(String), b UInt8), Decimal(10, 2)", ["Tuple(a Nullable(String), b UInt8)", " Decimal(10, 2)"]),
+        (r"Enum8('a,(' = 1, 'it\'s,' = 2),String", [r"Enum8('a,(' = 1, 'it\'s,' = 2)", "String"]),
+        ("", [""]),
+    ],
+)
+def test_a_list_of_types_is_cut_at_its_own_commas(types: str, parts: list[str]) -> None:
+    """Not at those within brackets and strings."""
+    assert split_types(types) == parts
