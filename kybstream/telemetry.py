@@ -14,10 +14,20 @@ _MANY_LINES = frozenset({"exception", "stack"})
 _NOISY = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access", "urllib3", "clickhouse_connect")
 
 
+class _Shown:
+    """A value whose representation holds nothing that a terminal obeys or nobody sees: `repr` leaves fillers as they are."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return visible(repr(self._value))
+
+
 def _visible(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Whatever a line quotes, made safe for a terminal."""
     return {
-        name: (visible_lines if name in _MANY_LINES else visible)(value) if isinstance(value, str) else value
+        name: (visible_lines if name in _MANY_LINES else visible)(value) if isinstance(value, str) else _Shown(value)
         for name, value in event.items()
     }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from kybstream.cli.consoles import plain_console
 from kybstream.operations.demo_report import Quantiles, Report
 from kybstream.terminal import visible
 
@@ -14,32 +15,35 @@ _WIDTH = 100
 
 def show_report(report: Report) -> None:
     """Prints the report to standard output."""
-    console = Console(width=_WIDTH, highlight=False)
+    console = plain_console(width=_WIDTH)
     total = sum(report.deliveries.values())
-    console.print(f"\n[bold]Deliveries[/bold]  {total} acknowledged, in {report.requests} requests")
+    console.print(_headed("\nDeliveries", f"  {total} acknowledged, in {report.requests} requests"))
     for verdict, count in report.deliveries.items():
         console.print(f"  {verdict:12} {count:6}")
     console.print(f"  duplicate rate {report.duplicate_rate:.1%}")
 
-    console.print(f"\n[bold]Events[/bold]  {sum(report.events.values())}")
+    console.print(_headed("\nEvents", f"  {sum(report.events.values())}"))
     for kind, count in report.events.items():
         console.print(f"  {kind:26} {count:6}")
 
-    console.print("\n[bold]Cases[/bold]")
+    console.print(_headed("\nCases"))
     console.print(_cases(report))
 
-    console.print(
-        f"\n[bold]Latency[/bold]  the clock was compressed: {report.scale_seconds_per_day:g} s of this run "
-        f"{'is' if report.scale_seconds_per_day == 1 else 'are'} one day of the providers"
-    )
+    verb = "is" if report.scale_seconds_per_day == 1 else "are"
+    scale = f"  the clock was compressed: {report.scale_seconds_per_day:g} s of this run {verb} one day of the providers"
+    console.print(_headed("\nLatency", scale))
     console.print(_latency(report))
     console.print(f"\ntook {report.seconds:g} s, peak memory of all processes {report.peak_memory_mib} MiB")
     if report.wrong:
-        console.print("\n[bold red]Does not reconcile:[/bold red]")
+        console.print(_headed("\nDoes not reconcile:", style="bold red"))
         for finding in report.wrong:
             click.echo(visible(f"  {finding}"))
     else:
-        console.print("[bold green]Reconciled:[/bold green] every delivery and every case is as it must be.")
+        console.print(_headed("Reconciled:", " every delivery and every case is as it must be.", style="bold green"))
+
+
+def _headed(head: str, rest: str = "", *, style: str = "bold") -> Text:
+    return Text.assemble((head, style), rest)
 
 
 def _cases(report: Report) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any, Literal, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from kybstream.cli import options
+from kybstream.cli.consoles import table_console
 from kybstream.cli.operator import MOMENT, by, operator
 from kybstream.errors import RunError, UsageError
 from kybstream.operations.dead_letter_book import DeadLetterBook, Letter, Wanted
@@ -77,9 +76,7 @@ def list_(
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*("" if row[name] is None else _text(row[name]) for name in _COLUMNS))
-    # Into a file or a pipe nothing is cut to a terminal's width.
-    console = Console() if sys.stdout.isatty() else Console(width=10_000, soft_wrap=True)
-    console.print(table, markup=False)
+    table_console().print(table)
     click.echo(f"{len(rows)} dead letter{'s' if len(rows) != 1 else ''}")
 
 

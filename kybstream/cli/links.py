@@ -12,7 +12,6 @@ from typing import Literal, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from ingress.link_requests import (
@@ -27,6 +26,7 @@ from ingress.link_requests import (
     link_request,
 )
 from kybstream.cli import options
+from kybstream.cli.consoles import table_console
 from kybstream.errors import RunError, UsageError
 from kybstream.operations.links import LinkFilter, list_links, register_links, withdraw_link
 from kybstream.settings import Settings, TenantSettings, load_settings
@@ -189,9 +189,7 @@ def _show(links: Sequence[Link]) -> None:
         table.add_column(name, justify="right" if name == "expected_subjects" else "left", overflow="fold")
     for link in links:
         table.add_row(*_cells(link))
-    # Into a file or a pipe nothing is cut to a terminal's width.
-    console = Console() if sys.stdout.isatty() else Console(width=10_000, soft_wrap=True)
-    console.print(table, markup=False)
+    table_console().print(table)
     click.echo(f"{len(links)} link{'s' if len(links) != 1 else ''}")
 
 

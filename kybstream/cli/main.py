@@ -95,7 +95,7 @@ def run(arguments: list[str]) -> int:
         result = cli.main(args=arguments, prog_name="kyb-stream", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 (the last place where an error can become a sentence)
         if debug and not isinstance(error, (click.exceptions.Exit, click.ClickException, click.Abort)):
-            traceback.print_exc()
+            click.echo(visible_lines(traceback.format_exc()), err=True, nl=False)
         return _exit_code(error)
     except KeyboardInterrupt:
         return INTERRUPTED

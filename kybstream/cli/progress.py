@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from kybstream.cli.consoles import plain_console
 from kybstream.simulator import Progress as Sent
 from kybstream.simulator import ProgressCallback
 
@@ -30,7 +30,7 @@ def progress_bar(what: str, total: int) -> Iterator[ProgressCallback]:
 
         yield tell
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=plain_console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda sent: bar.update(task, completed=sent.done)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from kybstream.charts.elements import shortened
 from kybstream.charts.scales import duration
+from kybstream.cli.consoles import plain_console
 from kybstream.operations.report import reading
 from kybstream.operations.report.figures import Report, Spread
 from kybstream.operations.report.statements import TABLE_SECONDS
@@ -24,7 +25,7 @@ _POINTS = 14
 
 def show_report(report: Report) -> None:
     """Prints the report to standard output."""
-    console = Console(width=min(_WIDTH, Console().width) if sys.stdout.isatty() else _WIDTH, highlight=False)
+    console = plain_console(width=min(_WIDTH, plain_console().width) if sys.stdout.isatty() else _WIDTH)
     console.print(Text("Case latency", style="bold"))
     console.print(Text(visible(reading.heading(report))))
     if report.is_empty:
@@ -61,7 +62,6 @@ def _table(*heads: str) -> Table:
 
 
 def _row(table: Table, *cells: str) -> None:
-    # Text and not markup: a service may be called [red].
     table.add_row(*(Text(visible(cell)) for cell in cells))
 
 

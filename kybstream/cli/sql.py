@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Literal
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from deploy.embedded.clickhouse.statement import output_format
 from kybstream.cli import options
+from kybstream.cli.consoles import table_console
 from kybstream.settings import Settings, load_settings
 from kybstream.terminal import TerminalWriter, VisibleCsv, VisibleJson, visible
 from sinks.query import Answer, Value, query, stream
@@ -54,9 +53,7 @@ def _show(answer: Answer) -> None:
         table.add_column(visible(column.name), justify="right" if is_number else "left", overflow="fold")
     for row in answer.rows:
         table.add_row(*(_cell(value) for value in row))
-    # Into a file or a pipe nothing is cut to a terminal's width.
-    console = Console() if sys.stdout.isatty() else Console(width=10_000, soft_wrap=True)
-    console.print(table, markup=False)
+    table_console().print(table)
     click.echo(f"{len(answer.rows)} row{'s' if len(answer.rows) != 1 else ''}")
 
 

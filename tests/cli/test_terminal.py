@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import subprocess
+import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,10 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.table import Table
 
+from kybstream.cli.consoles import plain_console, table_console
+from kybstream.cli.main import cli, run
 from kybstream.kafka import durable_producer, ensure_topics
 from kybstream.settings import Settings
 from kybstream.telemetry import configure_logging
@@ -31,12 +35,22 @@ from schemas.topics import ALL_TOPICS, DEAD_LETTERS, DELIVERIES, LINKS
 from sinks.migrate import migrate
 from tests.cli.commands import failed_clearly
 from tests.cli.one_process import run_each
+from tests.docs.pages import ROOT
 from tests.sinks.making import case, dead_letter, delivery, land, settings_for
 from tests.support.commands import command_line, environment
 from tests.support.stack import Ports, write_stack_configuration
 
-HOSTILE = 'a\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"b",\u2066\u2028\x7f\nsecond\tline\r=cmd()'
-RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+HOSTILE = ':100:[red]\u3164\ufe0fa\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"b",\u2066\u2028\x7f\nsecond\tline\r=cmd()'
+RAW = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\xa0\u115f\u2000-\u200f\u2028-\u202e\u2066-\u2069\u2800\u3164\ufe00-\ufe0f\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+# Hangul and Khmer fillers, marks, selectors, tags, blank braille, spaces that look like others: none may pass.
+NOBODY_SEES = [
+    *"\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u200b\u200d\u2060\u2065\u206f\u2800\u3000\u3164",
+    *"\ufe00\ufe0f\ufeff\uffa0\ufff0\ufff8\ufff9\ufffb\U00013430\U0001343f\U00016fe4\U0001bca0\U0001bca3\U0001d159\U0001d173",
+    *"\U0001d17a\U000e0000\U000e0001\U000e0041\U000e007f\U000e0080\U000e0100\U000e01ef\U000e0fff",
+]
 
 
 @given(st.text(st.characters() | st.sampled_from(HOSTILE)))
@@ -47,8 +61,58 @@ def test_text_is_shown_and_never_obeyed(text: str) -> None:
     assert len(shown.splitlines()) <= 1
     assert "\t" not in shown
     assert not RAW.search(visible_lines(text))
-    if text.isprintable():
+    if text.isprintable() and not any(each in NOBODY_SEES or RAW.search(each) for each in text):
         assert visible(text) == visible_lines(text) == text
+
+
+@pytest.mark.parametrize("hidden", NOBODY_SEES, ids=ascii)
+def test_two_ids_that_differ_in_what_nobody_sees_look_different(hidden: str) -> None:
+    """In a sentence, in lines and in JSON."""
+    for shown in (visible(f"a{hidden}b"), visible_lines(f"a{hidden}b"), visible_json(f'"a{hidden}b"'.encode())):
+        assert shown.isascii()
+        assert r"\u" in shown.lower() or r"\x" in shown
+
+
+@pytest.mark.parametrize(
+    "code", [code for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Zs", "Zl", "Zp")]
+)
+def test_every_control_and_space_but_one_is_shown(code: int) -> None:
+    """As Unicode has them."""
+    assert (visible(chr(code)) == chr(code)) == (code == 0x20)
+
+
+@pytest.mark.parametrize("text", ["Zürich", "株式会社", "Ελλάδα", "नमस्ते", "كتاب", "e\u0301", "😀", "한글", "\u0600"])
+def test_what_people_can_read_stays(text: str) -> None:
+    """Letters of any script, marks on them, and emoji of one character."""
+    assert visible(text) == visible_lines(text) == text
+
+
+def test_every_console_prints_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """No markup, no emoji; and no command makes a console of its own."""
+    table = Table(":100:")
+    table.add_row(":smile:[red]x[/red]")
+    for console in (plain_console(width=60), plain_console(stderr=True), table_console()):
+        console.print("case:100:x [bold]y[/bold]")
+        console.print(table)
+    told = "".join(capsys.readouterr())
+    assert told.count("case:100:x [bold]y[/bold]") == told.count(":smile:[red]x[/red]") == 3
+    for module in (ROOT / "kybstream").rglob("*.py"):
+        if module.name != "consoles.py":
+            assert not re.search(r"\bConsole\(|from rich import|import rich", module.read_text()), module
+
+
+def test_a_traceback_quotes_and_does_not_obey(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--debug` shows where, on lines of its own, whatever the error quotes."""
+
+    def fail(**_given: object) -> None:
+        raise ValueError(HOSTILE) from KeyError(HOSTILE)
+
+    monkeypatch.setattr(cli, "main", fail)
+    assert run(["--debug", "sql", "x"]) == 1
+    told = capsys.readouterr().err
+    assert "\nTraceback (most recent call last):\n  File " in told
+    assert "owned" in told
+    assert not RAW.search(told)
 
 
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from(HOSTILE)), st.integers(1, 7))
