@@ -273,6 +273,7 @@ class BatchApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         self.services_started.set()
         await super().on_started()
         self.add_future(self.consumer.starting.watch())
+        self.add_future(self.consumer.made_anew.watch())
         owned = sorted(tp for tp in self._assignment or () if isinstance(tp, TP))
         log.info("worker_ready", app=self.conf.id, partitions=len(owned))
 

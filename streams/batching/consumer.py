@@ -12,19 +12,20 @@ machine. So chunks of source topics are not delivered before the rebalance is ov
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import notify
 
-from streams.batching.consumer_thread import ConsumerThread, DaemonThread
+from streams.batching.asking import AskingConsumer
+from streams.batching.made_anew import MadeAnew
+from streams.batching.message import BatchMessage
 from streams.batching.progress import CommitProgress, PartitionProgress
-from streams.batching.ranges import OffsetRange, OffsetRanges
-from streams.batching.starting import Starting, patiently
+from streams.batching.ranges import OffsetRanges
+from streams.batching.starting import Starting
 
 log = structlog.get_logger(__name__)
 
@@ -35,19 +36,7 @@ REBALANCE_PAUSE_SECONDS = 0.01
 """Between fetches at the end of a rebalance, so that they do not spin."""
 
 
-class BatchMessage(ConsumerMessage):  # type: ignore[misc] # Faust publishes no types
-    """A chunk of one partition: `value` is its list of aiokafka records, `offset` that of the last."""
-
-    __slots__ = ("range",)
-
-    range: OffsetRange | None
-
-    def on_final_ack(self, consumer: BatchConsumer) -> bool:
-        """Called by Faust when the last of the event's owners acknowledged it."""
-        return consumer.finish(self)
-
-
-class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no types
+class BatchConsumer(AskingConsumer):
     """The one consumer of a worker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -56,7 +45,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         self._aligned: set[TP] = set()
         self._undelivered: set[TP] = set()
         self._progress: CommitProgress[TP] = CommitProgress()
+        self._begin_at: dict[TP, int] = {}
+        self._begun_anew: Counter[TP] = Counter()
         self.starting = Starting(self)
+        self.made_anew = MadeAnew(self)
         super().__init__(*args, **kwargs)
 
     @property
@@ -105,12 +97,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         return bool(self.app.rebalancing) and tp.topic in self.app.source_topics
 
     async def _fetch_again(self) -> None:
-        """Set positions back to what was fetched and not delivered."""
-        if self._undelivered and self.flow_active:
-            again = {tp for tp in self._undelivered & self.assignment() if not self._too_early(tp)}
+        """Set positions back to what was fetched and not delivered, and to where topics that were made anew begin."""
+        wanted = self._undelivered | self._begin_at.keys()
+        if wanted and self.flow_active:
+            again = {tp for tp in wanted & self.assignment() if not self._too_early(tp)}
             if again:
-                await self.seek_wait({tp: self._read_offset[tp] or 0 for tp in again})
+                begun = [tp for tp in again if tp in self._begin_at]
+                await self.seek_wait({tp: self.next_offset(tp) for tp in again})
                 self._undelivered -= again
+                for tp in begun:
+                    self._begin_at.pop(tp, None)
             else:
                 await asyncio.sleep(REBALANCE_PAUSE_SECONDS)
 
@@ -182,6 +178,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
             while self._ranges.inflight >= self.app.inflight_records:
                 self._room.clear()
                 await self._room.wait()
+            if tp in self._begin_at:
+                return  # the topic was made anew meanwhile
             message.range = self._ranges.open(tp, last.offset + 1, len(chunk))
         await self.callback(message)
 
@@ -218,9 +216,12 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         return offset
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002
+        offsets, begun = self.made_anew.noted(offsets), self._begun_anew.copy()
         committed: bool = await super()._commit_offsets(offsets, start_new_transaction=start_new_transaction)
-        if committed:
-            for tp, offset in offsets.items():
+        for tp, offset in offsets.items():
+            if self._begun_anew[tp] != begun[tp]:
+                self._committed_offset[tp] = None  # it is of a topic that was made anew meanwhile
+            elif committed:
                 self._ranges.committed(tp, offset)
                 self._progress.committed(tp)
         return committed
@@ -240,8 +241,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
         self._progress.reset()
         before = dict(self._committed_offset)
         self._committed_offset.clear()  # of a topic that was made anew nothing is committed
+        self._begin_at.clear()
+        await self.made_anew.begin()
         await super().perform_seek()
         await self.starting.compare(before)
+        await self.made_anew.look()
         await self._thread.read_sources()
 
     async def begin_at(self, tp: TP, offset: int, *, anew: bool = False) -> None:
@@ -253,52 +257,34 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc] # Faust publishes no
             anew: It is another topic of the same name: what was read of the other one counts no more.
         """
         if anew:
-            self._ranges.drop(tp)
-            self._committed_offset[tp] = None
-            self._room.set()
-        else:
-            self._ranges.finish(self._ranges.open(tp, offset, 0))  # so that it is committed, and told once
+            self.made_anew.forget(tp)
+            self.begin_anew(tp, offset)
+            return
+        self._ranges.finish(self._ranges.open(tp, offset, 0))  # so that it is committed, and told once
         self._undelivered.discard(tp)
         await self.seek_wait({tp: offset})
 
+    def begin_anew(self, tp: TP, offset: int) -> None:
+        """Have the next fetch begin there; what is on its way of the topic before is left out, and commits nothing."""
+        self._ranges.drop(tp)
+        self._committed_offset[tp] = None
+        self._begun_anew[tp] += 1
+        self._begin_at[tp] = offset
+        self._room.set()
+
     def next_offset(self, tp: TP) -> int:
         """Return the first offset of a partition that was not delivered."""
-        return self._read_offset.get(tp) or 0
+        return self._begin_at.get(tp, self._read_offset.get(tp) or 0)
 
     def committed_offset(self, tp: TP) -> int:
         """Return the first offset of a partition that is not committed."""
         return self._committed_offset.get(tp) or 0
 
-    def missing_topics(self) -> frozenset[str]:
-        """Return the source topics that do not exist, as far as Kafka's client knows."""
-        cluster = self._thread._ensure_consumer()._client.cluster  # noqa: SLF001 - what decides which partitions are assigned
-        return frozenset(topic for topic in self.app.source_topics if not cluster.partitions_for_topic(topic))
-
     def holds(self, tp: TP) -> bool:
         """Tell whether records of a partition were fetched and not delivered."""
         return tp in self._undelivered or tp in self._thread._ensure_consumer()._fetcher._records  # noqa: SLF001 - what it holds
-
-    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
-        """Return where partitions begin; waits for a broker."""
-        return await patiently(super().earliest_offsets, partitions, self._given_up)
-
-    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
-        """Return where partitions end; waits for a broker."""
-        return await patiently(super().highwaters, partitions, self._given_up)
-
-    def _given_up(self) -> bool:
-        return bool(self.should_stop or self.app.should_stop)
 
     async def on_stop(self) -> None:
         """Finish and commit; but not after a crash, see `BatchApp._stop_consumer`."""
         if not self.app.crashed:
             await super().on_stop()
-
-    def close_unused_loop(self) -> None:
-        """Close the event loop of a consumer thread that was made and never started."""
-        loop = self._thread.thread_loop
-        if not self._thread._thread_started.is_set() and not loop.is_closed():  # noqa: SLF001 - mode's only sign of it
-            loop.close()
-
-    def _new_consumer_thread(self) -> Any:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon, Worker=DaemonThread)

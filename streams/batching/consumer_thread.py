@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
+from aiokafka import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.threads import WorkerThread
 
 from kybstream.kafka import pace_fetches
+from kybstream.topic_ids import topic_ids
+from streams.batching.made_anew import commit_notes
 
 THREAD_SECONDS = 0.5
 """How long a stop may block the event loop for the consumer's thread to end."""
@@ -35,7 +39,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Fau
     """
 
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
-        return pace_fetches(super()._create_consumer(loop))
+        return commit_notes(pace_fetches(super()._create_consumer(loop)))
+
+    async def committed_notes(self, partitions: Collection[TP]) -> dict[TP, str]:
+        """Return the metadata that is committed beside the offsets of partitions."""
+        coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001 - `committed` tells the offset alone
+        committed = await self.call_thread(coordinator.fetch_committed_offsets, [TopicPartition(*tp) for tp in partitions])
+        return {TP(*place): found.metadata for place, found in committed.items()}
+
+    async def topic_ids(self, partitions: Collection[TP]) -> dict[TP, str]:
+        """Return the topic ids of partitions.
+
+        Not by `call_thread`, which runs two calls at a time: while a broker does not answer, commits and fetches go on.
+        """
+        client = self._ensure_consumer()._client  # noqa: SLF001 - aiokafka's consumer does not ask for ids
+        asking = topic_ids(client, [TopicPartition(*tp) for tp in partitions])
+        ids = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, self.thread_loop))
+        return {TP(*place): topic_id for place, topic_id in ids.items()}
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Pause all partitions, which each assignment takes up anew; `read_sources` ends it for those that are read here.

@@ -79,6 +79,14 @@ METHODS = (
     Method(f"{_CONSUMER}._new_offset", "tp", "replaced: the end of the finished prefix", "1d2c7ea89a7a"),
     Method(f"{_CONSUMER}._should_commit", "tp, offset", "commits never go back", "5ce941793947"),
     Method(f"{_CONSUMER}._commit_offsets", "offsets, start_new_transaction", "extended: forgets ranges", "1a6979904118"),
+    Method("aiokafka:AIOKafkaConsumer.commit", "offsets", "wrapped: metadata beside the offsets"),
+    Method(
+        "aiokafka.consumer.group_coordinator:GroupCoordinator.fetch_committed_offsets",
+        "partitions",
+        "reads the metadata back",
+    ),
+    Method(f"{_DRIVER}:AIOKafkaConsumerThread._commit", "offsets", "hands on our offsets as they are", "932852ce7a23"),
+    Method("aiokafka.protocol.api:Request.prepare", "versions", "takes our version of a request where a broker has it"),
     # Tables and recovery
     Method(f"{_TABLE}._new_store_by_url", "url", "replaced: our store", "343a8125107d"),
     Method(f"{_TABLE}._changelog_topic_name", "", "must equal changelog.changelog_topic", "f341fe97037b"),

@@ -113,6 +113,10 @@ class Starting:
                 log.warning("expired_records_not_told", error=type(error).__name__, outage="kafka")
                 await asyncio.sleep(PAUSE_SECONDS)
 
+    def forget(self, tp: TP) -> None:
+        """Begin again with a partition whose topic was made anew."""
+        self._expired.forget((tp.topic, tp.partition))
+
     def _tell_missing(self, missing: frozenset[str]) -> None:
         for topic in sorted(missing - self.missing):
             log.error("topic_missing", topic=topic, hint="kyb-stream migrate makes it; it is then read from its beginning")
