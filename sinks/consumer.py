@@ -23,7 +23,6 @@ from sinks.interval import Interval, classify
 from sinks.metrics import SinkMetrics, Standing
 from sinks.offsets import Offsets
 from sinks.partition import Partition
-from sinks.resume import resume_points
 from sinks.tables import TABLES, Table
 from sinks.telling import Telling
 from sinks.writer import Writer
@@ -171,7 +170,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         if not wanted or time.monotonic() < self._ask_again_at:
             return
         try:
-            points = await resume_points(self._settings, self._client, [each.place for each in wanted])
+            points = await self._offsets.resume_points(self._client, [each.place for each in wanted])
         except UnavailableError as error:
             away = "clickhouse" if isinstance(error, NotNowError) else "kafka"
             _log.warning("sink.resume_delayed", error=error.message, outage=away)

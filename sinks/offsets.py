@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
 
 from kybstream.errors import KybStreamError
 from kybstream.expired import Expired, ExpiredUnread
+from kybstream.kafka import unreachable
 from kybstream.settings import Settings
+from kybstream.topic_ids import note_of, noted_id, topic_ids
 from kybstream.unread import look_at_topics, tell_expired
 from schemas.expired import expired_letter
 from schemas.records import DeadLetter
+from sinks.clickhouse import Client
 from sinks.dead_letters import STAGE
 from sinks.metrics import SinkMetrics
 from sinks.partition import Partition, topic_went_back
-from sinks.resume import Resume
+from sinks.resume import Resume, resume_points
 
 COMMIT_EVERY_SECONDS = 1.0
 COMMIT_SECONDS = 5.0
@@ -85,7 +89,9 @@ class Offsets:
         if not offsets:
             return
         try:
-            await asyncio.wait_for(self._consumer.commit(offsets), seconds)
+            notes = {place: note_of(self._partitions[place].topic.id) for place in offsets}
+            noted = {place: OffsetAndMetadata(offset, notes[place]) for place, offset in offsets.items()}
+            await asyncio.wait_for(self._consumer.commit(noted), seconds)
         except (KafkaError, TimeoutError) as error:
             _log.info("sink.commit_skipped", partitions=len(offsets), error=type(error).__name__)
 
@@ -93,8 +99,59 @@ class Offsets:
         """Keeps the ends of topics known, for the lag, and notices a topic that was made anew."""
         while True:
             # Each is asked for alone: one that has no leader must not hide the others.
-            answered = await asyncio.gather(*(self._look_at_end(each) for each in self._known()))
+            known = self._known()
+            answered, _ = await asyncio.gather(
+                asyncio.gather(*(self._look_at_end(each) for each in known)), self._look_at_ids(known)
+            )
             await asyncio.sleep(ENDS_EVERY_SECONDS if answered and all(answered) else COMMIT_EVERY_SECONDS)
+
+    async def _look_at_ids(self, known: list[Partition]) -> None:
+        """Notices a topic that was made anew and is as long as the other, or longer."""
+        ids = await topic_ids(self._consumer._client, [each.place for each in known])  # noqa: SLF001 - it does not ask for ids
+        for partition in known:
+            told = ids.get(partition.place)
+            if told is None or self._partitions.get(partition.place) is not partition:
+                continue
+            if partition.topic.is_another(told):
+                # The id is taken over with the new position: until then, what is committed is of the other topic.
+                partition.made_anew = True
+                self._doubt(partition, f"its id was {partition.topic.id} and is {told}")
+            elif partition.topic.id is None:
+                partition.topic.take(told)
+
+    async def resume_points(self, client: Client, places: Collection[TopicPartition]) -> dict[TopicPartition, Resume]:
+        """Where partitions go on: after what landed, and at the beginning where the topic is another one than it is of.
+
+        Raises:
+            UnavailableError: Kafka or ClickHouse does not answer.
+            RefusedError: A table is missing.
+        """
+        asked = {place: self._partitions[place] for place in places}
+        notes = await self._notes([place for place, each in asked.items() if each.topic.id is None])
+        ids = await topic_ids(self._consumer._client, places)  # noqa: SLF001 - as above
+        points = await resume_points(self._settings, client, places)
+        for place, partition in asked.items():
+            topic, told = partition.topic, ids.get(place)
+            if topic.id is None:
+                topic.begin(noted_id(notes.get(place)))
+            if told is not None and (topic.is_another(told) or partition.made_anew):
+                beginning = points[place].beginning
+                points[place] = Resume(beginning, "topic_differs", beginning, 0)
+                self.to_commit.pop(place, None)
+                partition.made_anew = False
+            if told is not None:
+                topic.take(told)
+        return points
+
+    async def _notes(self, places: Collection[TopicPartition]) -> dict[TopicPartition, str]:
+        """What is committed beside the group's offsets."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - `committed` tells the offset alone
+        try:
+            async with asyncio.timeout(ENDS_SECONDS):
+                committed = await coordinator.fetch_committed_offsets(list(places))
+        except (KafkaError, TimeoutError) as error:
+            raise unreachable(self._settings.kafka, error) from None
+        return {place: found.metadata for place, found in committed.items()}
 
     async def _look_at_end(self, partition: Partition) -> bool:
         place, position = partition.place, partition.next_offset or 0

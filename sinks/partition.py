@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
 
+from kybstream.topic_ids import KnownTopic
 from kybstream.unread import TopicState, seconds_left
 from sinks.batch import Waiting
 from sinks.tables import Table
@@ -30,6 +31,10 @@ class Partition:
     waiting: Waiting = field(default_factory=Waiting)
     writing: asyncio.Task[None] | None = None
     under_way: int = 0
+    topic: KnownTopic = field(default_factory=KnownTopic)
+    """Of which topic its offsets are."""
+    made_anew: bool = False
+    """Whether that is another one now, which is to be read from its beginning, whatever the table says."""
     unread: TopicState | None = None
     """What the topic held when it was looked at last, beginning with the oldest record that had not landed."""
 

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
 from kybstream.errors import RunError
+from kybstream.topic_ids import note_of
 from schemas.records import DeadLetter
 from sinks import consumer as loop_module
 from sinks import offsets
@@ -35,6 +37,12 @@ class _Topics:
         self.places: dict[TopicPartition, int] = {}
         self.ends_answered = 0
         self.end_under_way: Callable[[], None] = lambda: None
+        self.ids: dict[TopicPartition, str] = {}
+        self.notes: dict[TopicPartition, str] = {}
+        self._client = self._coordinator = self
+
+    async def fetch_committed_offsets(self, places: Collection[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {place: OffsetAndMetadata(0, self.notes[place]) for place in places if place in self.notes}
 
     def put(self, topic: str, partition: int, records: int) -> None:
         """So many records follow those that the partition has."""
@@ -72,8 +80,9 @@ class _Topics:
         self.ends_answered += 1
         return found
 
-    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        self.committed |= offsets
+    async def commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        self.committed |= {place: each.offset for place, each in offsets.items()}
+        self.notes |= {place: each.metadata for place, each in offsets.items()}
 
 
 class _Table:
@@ -105,14 +114,19 @@ class _Running:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.topics, self.table = _Topics(), _Table()
         self.asked: list[set[TopicPartition]] = []
+        self.landed = 0
         settings = settings_for("http://127.0.0.1:1", "kyb", flush_rows=10, flush_seconds=0.2)
         self.loop = SinkLoop(settings, self.topics, None, self.table, SinkMetrics())  # type: ignore[arg-type]
 
         async def resume_points(_settings: object, _client: object, wanted: Collection[TopicPartition]) -> dict[object, Resume]:
             self.asked.append(set(wanted))
-            return {place: Resume(0, "empty_table") for place in wanted}
+            return {place: Resume(self.landed, "continues" if self.landed else "empty_table") for place in wanted}
 
-        monkeypatch.setattr(loop_module, "resume_points", resume_points)
+        async def topic_ids(_client: object, wanted: Collection[TopicPartition]) -> dict[TopicPartition, str]:
+            return {place: self.topics.ids[place] for place in wanted if self.topics.ids.get(place)}
+
+        monkeypatch.setattr(offsets, "resume_points", resume_points)
+        monkeypatch.setattr(offsets, "topic_ids", topic_ids)
 
     @asynccontextmanager
     async def __call__(self, places: Collection[tuple[str, int]]) -> AsyncIterator[None]:
@@ -230,6 +244,45 @@ async def test_a_topic_that_ends_before_what_was_read_is_compared_with_the_table
         await wait_until(lambda: len(running.asked) == 2, 5, "the table is asked again")
         await running.until_writes(2)
     assert running.table.writes == [{tuple(place): [0, 1, 2, 3, 4]}, {tuple(place): [0, 1]}]
+
+
+async def test_a_topic_with_another_id_is_read_from_its_beginning_whatever_the_table_says(
+    running: _Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as long as the one before, so its end says nothing; what is committed names the topic that it is of."""
+    monkeypatch.setattr(offsets, "ENDS_EVERY_SECONDS", 0.001)
+    place = TopicPartition(DELIVERIES, 0)
+    running.topics.ids[place] = "A" * 22
+    async with running([place]):
+        running.topics.put(DELIVERIES, 0, 5)
+        await running.until_writes(1)
+        await wait_until(lambda: running.topics.notes.get(place) == note_of("A" * 22), 5, "it is committed")
+        running.landed = 5
+        running.topics.ids[place] = "B" * 22
+        await running.until_writes(2)
+        await wait_until(lambda: running.topics.notes.get(place) == note_of("B" * 22), 5, "it is committed")
+    assert running.table.writes == [{tuple(place): [0, 1, 2, 3, 4]}] * 2
+
+
+@pytest.mark.parametrize(
+    ("committed", "told", "begins"),
+    [
+        (note_of("A" * 22), "A" * 22, 5),
+        (note_of("A" * 22), "B" * 22, 0),  # who committed it was killed before it had noticed
+        (note_of("A" * 22), "", 5),  # a broker that tells no ids
+        ("", "B" * 22, 5),  # an older version committed it
+    ],
+)
+async def test_what_is_committed_says_of_which_topic_the_table_is(
+    running: _Running, committed: str, told: str, begins: int
+) -> None:
+    """At a start."""
+    place = TopicPartition(DELIVERIES, 0)
+    running.landed, running.topics.ids[place], running.topics.notes[place] = 5, told, committed
+    running.topics.put(DELIVERIES, 0, 8)
+    async with running([place]):
+        await running.until_writes(1)
+    assert running.table.writes == [{tuple(place): list(range(begins, 8))}]
 
 
 async def test_a_side_task_that_dies_of_a_bug_ends_the_sink(running: _Running, monkeypatch: pytest.MonkeyPatch) -> None:
