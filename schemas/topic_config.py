@@ -22,4 +22,5 @@ def topic_config(kafka: KafkaSettings, *, retention_hours: int | None) -> dict[s
     config = {"min.insync.replicas": str(kafka.min_insync_replicas), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
     if retention_hours is None:
         return config | {"cleanup.policy": "compact"}
-    return config | {"cleanup.policy": "delete", "retention.ms": str(retention_hours * _HOUR_MS)}
+    # Without the last, a limit of the cluster in bytes would delete records before their time.
+    return config | {"cleanup.policy": "delete", "retention.ms": str(retention_hours * _HOUR_MS), "retention.bytes": "-1"}
