@@ -13,9 +13,9 @@ chDB starts as clickhouse-local does, where all of this is allowed. Measured wit
 - The table function `python` finds variables of the calling Python code by name. No code on the way to the engine has any
   of the kinds it reads.
 - INFILE, OUTFILE and the prefix `??` (a language model is asked) belong to the client within chDB, which knows no grants.
-  Disks of tables and databases, the engines EmbeddedRocksDB and Executable, and ATTACH … FROM ask for none. `refuse` finds
-  these in the text. A disk writes, calls out and makes its folder before the statement fails, and one that cannot be opened
-  keeps the engine from starting again; so the statement must not reach the engine.
+  Disks of tables and databases, some engines (DataLakeCatalog calls out, EmbeddedRocksDB writes), and ATTACH … FROM ask for
+  none. `refuse` finds these in the text. A disk writes, calls out and makes its folder before the statement fails, and one
+  that cannot be opened keeps the engine from starting again; so the statement must not reach the engine.
 
 What lies between two words is the engine's to say: it skips Unicode's spaces, comments within comments and `// …`. So
 `refuse` looks for whole words wherever they stand, or has the engine's own formatter write the statement anew.
@@ -69,7 +69,11 @@ _CLIENT_WORDS: Final = re.compile(rb"\b(?:IN|OUT)FILE\b", re.IGNORECASE)
 _DDL: Final = re.compile(rb"\b(?:CREATE|REPLACE|ATTACH|ALTER)\b", re.IGNORECASE)
 _DISK: Final = re.compile(rb"\bdisk\b", re.IGNORECASE)
 _SETTINGS: Final = re.compile(rb"\bSETTINGS?\b", re.IGNORECASE)
-_ENGINES_WITHOUT_GRANT: Final = re.compile(rb"\b(?:EmbeddedRocksDB|Executable(?:Pool)?)\b", re.IGNORECASE)
+_ENGINES_WITHOUT_GRANT: Final = re.compile(
+    rb"\b(?:ArrowStream|DataLakeCatalog|EmbeddedRocksDB|Executable(?:Pool)?|FileLog|KeeperMap|QueryRunner)\b", re.IGNORECASE
+)
+_BACKUP: Final = re.compile(rb"\bBackup\b", re.IGNORECASE)
+_DATABASE: Final = re.compile(rb"\bDATABASE\b", re.IGNORECASE)
 _ATTACH: Final = re.compile(rb"\bATTACH\b", re.IGNORECASE)
 _FROM: Final = re.compile(rb"\bFROM\b", re.IGNORECASE)
 _PARALLEL: Final = re.compile(rb"\bPARALLEL\b", re.IGNORECASE)
@@ -135,7 +139,9 @@ def refuse(sql: bytes, formatted: Callable[[bytes], bytes]) -> None:
     if _ESCAPED_NAME.search(sql):
         raise _refused("names with the escapes \\x and \\N are not served")
     if _ENGINES_WITHOUT_GRANT.search(sql):
-        raise _refused("the engines EmbeddedRocksDB and Executable are not served")
+        raise _refused("engines of files, programs and other servers are not served")
+    if _BACKUP.search(sql) and _DATABASE.search(sql):
+        raise _refused("databases of a backup are not served")
     if _DISK.search(sql) and _SETTINGS.search(sql) and _sets_a_disk(formatted(sql)):
         raise _refused("tables and databases lie on the server's one disk")
     if _ATTACH.search(sql) and _FROM.search(sql) and _may_attach(sql):

@@ -102,6 +102,11 @@ _CALLS_OUT = [
     "ALTER TABLE taken MODIFY SETTING disk = disk(type = 'web', endpoint = 'http://{here}/')",
     "CREATE DATABASE mine ENGINE = Atomic SETTINGS disk \u00a0= disk(type = web, endpoint = 'http://{here}/')",
     "CREATE TABLE mine (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk\u2003 \u2003= disk(type = s3, endpoint = 'http://{here}/b/')",
+    *(
+        f"CREATE DATABASE mine ENGINE\u00a0=DataLakeCatalog('http://{{here}}/') SETTINGS warehouse='w', catalog_type={kind!r}"
+        for kind in ("rest", "unity", "glue")
+    ),
+    "CREATE DATABASE mine ENGINE = Backup('default', S3('http://{here}/b/', 'a', 'b'))",
     "CREATE DATABASE mine ENGINE = MySQL('{here}', 'd', 'u', 'p')",
     "CREATE DICTIONARY mine (a String) PRIMARY KEY a SOURCE(HTTP(url 'http://{here}/' format 'TSV')) LAYOUT(FLAT())",
     "SELECT * FROM format(AvroConfluent, 'x') SETTINGS format_avro_schema_registry_url = 'http://{here}/'",
@@ -114,7 +119,10 @@ _CALLS_OUT = [
 ]  # fmt: skip
 _RUNS_PROGRAMS = [
     "SELECT * FROM executable('x.sh', 'TSV', 'a String')",
-    "CREATE TABLE mine (a String) ENGINE = Executable('x.sh', 'TSV')",
+    *(
+        f"CREATE TABLE mine (a String) ENGINE = {engine}('x.sh', 'TSV')"
+        for engine in ("Executable", "ExecutablePool", "FileLog", "KeeperMap", "ArrowStream", "QueryRunner")
+    ),
     "CREATE USER mine",
     "GRANT READ ON FILE TO default",
     "GRANT ALL ON *.* TO default",
@@ -128,10 +136,15 @@ async def test_no_statement_reaches_beyond_the_data(http: aiohttp.ClientSession,
     async with http.post("/", params={"database": database}, data=b"CREATE TABLE taken (a String) ENGINE = Memory") as made:
         assert made.status == 200
     async with outside.listening():
+        for name in ("iceberg", "unity_catalog", "glue_catalog"):  # which would otherwise be what refuses
+            params = {"session_id": "daring", "query": f"SET allow_database_{name} = 1"}
+            async with http.post("/", params=params) as made:
+                assert made.status == 200
         for statement in (*_READS_FILES, *_WRITES_FILES, *_CALLS_OUT, *_RUNS_PROGRAMS):
             query = statement.format(file=outside.file, out=outside.out, here=outside.here)
             for params, body in (({}, query), ({"query": query}, "")):
-                async with http.post("/", params={"database": database, **params}, data=body.encode()) as answer:
+                given = {"session_id": "daring", "database": database, **params}
+                async with http.post("/", params=given, data=body.encode()) as answer:
                     text = await answer.text()
                 assert answer.status != 200, (query, text)
                 assert SECRET not in text, query
