@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from itertools import starmap
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.client import ConnectionGroup
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.threads import WorkerThread
@@ -48,12 +50,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Fau
         return {TP(*place): found.metadata for place, found in committed.items()}
 
     async def topic_ids(self, partitions: Collection[TP]) -> dict[TP, str]:
-        """Return the topic ids of partitions.
+        """Return the topic ids of partitions whose leaders this client is connected with, as fetching and comparing keep it.
 
-        Not by `call_thread`, which runs two calls at a time: while a broker does not answer, commits and fetches go on.
+        A connection that is made for this while the consumer stops would stay open. Not by `call_thread`, which runs two calls at
+        a time: while a broker does not answer, commits and fetches go on.
         """
         client = self._ensure_consumer()._client  # noqa: SLF001 - aiokafka's consumer does not ask for ids
-        asking = topic_ids(client, [TopicPartition(*tp) for tp in partitions])
+        asking = topic_ids(client, [place for place in starmap(TopicPartition, partitions) if _is_connected(client, place)])
         ids = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, self.thread_loop))
         return {TP(*place): topic_id for place, topic_id in ids.items()}
 
@@ -75,3 +78,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Fau
         consumer = self._ensure_consumer()
         changelogs = self.app.tables.changelog_topics
         consumer.resume(*(tp for tp in consumer.assignment() if tp.topic not in changelogs))
+
+
+def _is_connected(client: Any, place: TopicPartition) -> bool:
+    connection = client._conns.get((client.cluster.leader_for_partition(place), ConnectionGroup.DEFAULT))  # noqa: SLF001 - no public way
+    return connection is not None and bool(connection.connected())
