@@ -52,8 +52,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Fau
     async def topic_ids(self, partitions: Collection[TP]) -> dict[TP, str]:
         """Return the topic ids of partitions whose leaders this client is connected with, as fetching and comparing keep it.
 
-        A connection that is made for this while the consumer stops would stay open. Not by `call_thread`, which runs two calls at
-        a time: while a broker does not answer, commits and fetches go on.
+        A connection that is made for this while the consumer stops would stay open. Not by `call_thread`, which runs two calls
+        at a time: while a broker does not answer, commits and fetches go on.
         """
         client = self._ensure_consumer()._client  # noqa: SLF001 - aiokafka's consumer does not ask for ids
         asking = topic_ids(client, [place for place in starmap(TopicPartition, partitions) if _is_connected(client, place)])
