@@ -102,7 +102,8 @@ async def expired_ranges(settings: Settings) -> list[ExpiredRange]:
     ]
     since = datetime.now(UTC) - timedelta(hours=settings.kafka.retention_hours.raw)
     told = await told_expired(settings.clickhouse, since=since)
-    told += await _on_its_way(settings, landed, since)
+    if settings.topic(DEAD_LETTERS) in described:
+        told += await _on_its_way(settings, landed, since)
     passed = [("sink" if stage == "sink" else "worker", gone) for stage, gone in told]
     return joined([(reader, gone) for reader, gone in ahead if gone is not None] + passed)
 

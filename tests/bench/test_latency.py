@@ -17,7 +17,7 @@ LINE = re.compile(r"^\| 50 \|(?P<steps>(?: [\d,]+ / [\d,]+ \|)+)$", re.MULTILINE
 def test_the_benchmark_of_the_latency_runs() -> None:
     """Its short form: webhooks pass a real Kafka and land as cases; each step is told, and none is before the one before it."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.latency", "--rates", "50", "--seconds", "4"],
+        [sys.executable, "-m", "bench.latency", "--rates", "50", "--seconds", "8"],
         capture_output=True,
         text=True,
         timeout=200,

@@ -28,7 +28,7 @@ from streams.batching.rocks import RocksState
 from streams.batching.starting import Starting, patiently
 from streams.worker import INTAKE_TABLE, every_topic
 from tests.streams.pipeline import Door
-from tests.streams.running import PARTITIONS, Lab, crash_of, deliveries, lab, metric, running_worker
+from tests.streams.running import PARTITIONS, Lab, crash_of, deliveries, lab, metric, running_worker, topics_are_there
 from tests.support.waiting import wait_until
 
 
@@ -116,6 +116,7 @@ async def test_the_metrics_say_when_the_oldest_unread_record_expires(
         raw = given.settings.topic(RAW)
         await wait_gone(given, raw)
         await ensure_topics(given.settings.kafka, {raw: every_topic(given.settings)[raw] | {"retention.ms": "3600000"}})
+        await topics_are_there(given.settings, [raw])
         async with running_worker(given.settings):
             await given.send(deliveries(4))
 
