@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 
 from ingress import problems
-from ingress.listening import HttpServer
+from ingress.http_server import HttpServer
 from ingress.sockets import Door, close, turn_away
 
 HANDSHAKE_SECONDS = 0.5

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import ExitStack
 
 from ingress.accepting import Reception
-from ingress.listening import HttpServer
+from ingress.http_server import HttpServer
 from ingress.probes import Probes
 from ingress.seat import Line, Seat
 from ingress.sockets import close, port_of, take_port, url_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -14,7 +14,6 @@ from aiohttp.web_protocol import _ErrInfo
 from ingress import heads, problems
 from ingress.connections import Connections
 from ingress.heads import MAX_HEAD_BYTES, HeadTooLargeError, SlowHeadError
-from ingress.metrics import IngressMetrics
 
 KEEPALIVE_SECONDS = 75.0
 """An idle connection is closed after it: longer than the 60 s of common proxies."""
@@ -34,8 +33,6 @@ MAX_CONNECTIONS = 2048
 READ_BYTES = 64 * 1024
 """A connection's body is read ahead up to twice as far, then the sender has to wait."""
 
-_LOOK_SECONDS = 0.02
-
 _log = structlog.get_logger(__name__)
 
 
@@ -44,6 +41,7 @@ class Connection(web.RequestHandler):
 
     Args:
         server: Whose connection it is.
+        connections: All of the server's, of which it becomes one.
         on_bad_http: Called with a reason for what was turned away before its path was known.
         options: Of aiohttp's handler.
 
@@ -65,10 +63,12 @@ class Connection(web.RequestHandler):
         "asked",
     )
 
-    def __init__(self, server: HttpServer, *, on_bad_http: Callable[[str], None], **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, connections: Connections, *, on_bad_http: Callable[[str], None], **options: Any
+    ) -> None:
         super().__init__(server, **options)
         self._on_bad_http = on_bad_http
-        self._all = server.open
+        self._all = connections
         self._answered = 0  # of aiohttp's _request_count
         self._body: StreamReader = EMPTY_PAYLOAD  # of the newest request
         self._half_closed = False
@@ -261,60 +261,3 @@ class Connection(web.RequestHandler):
         error = kw.get("exc_info")
         say = _log.debug if isinstance(error, web.RequestPayloadError) else _log.error  # a sender's fault is no error of ours
         say("connection_failed", error=type(error).__name__)
-
-
-class HttpServer(web.Server):
-    """Makes a `Connection` for each peer; it is the protocol factory of the listening socket.
-
-    Args:
-        handler: Answers requests.
-        on_bad_http: Called with a reason for what was turned away before its path was known.
-        metrics: Where connections are counted.
-        max_connections: How many there may be at one time.
-
-    Attributes:
-        open: The connections.
-        metrics: As given.
-    """
-
-    def __init__(
-        self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        *,
-        on_bad_http: Callable[[str], None],
-        metrics: IngressMetrics,
-        max_connections: int = MAX_CONNECTIONS,
-    ) -> None:
-        super().__init__(handler)
-        self._on_bad_http = on_bad_http
-        self.metrics = metrics
-        self.open = Connections(max_connections, lambda reason: metrics.connections_closed.labels(reason).inc())
-
-    def __call__(self) -> Connection:
-        """A new connection's protocol."""
-        return Connection(
-            self,
-            on_bad_http=self._on_bad_http,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # None switches it off
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=LINGER_SECONDS,
-            auto_decompress=False,  # ours caps what comes out: ingress.bodies
-            max_line_size=heads.MAX_URL_BYTES,
-            max_field_size=heads.MAX_HEADER_BYTES,
-            max_headers=heads.MAX_HEADERS,
-            read_bufsize=READ_BYTES,
-        )
-
-    async def until_asked(self, seconds: float) -> None:
-        """Returns when a request has come on every open connection, or the time is over."""
-        await self._until(lambda: all(each.asked for each in self.connections if isinstance(each, Connection)), seconds)
-
-    async def until_left(self, seconds: float) -> None:
-        """Returns when no connection is open, or the time is over."""
-        await self._until(lambda: not self.connections, seconds)
-
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
-        deadline = asyncio.get_running_loop().time() + seconds
-        while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - once, at the end
-            await asyncio.sleep(_LOOK_SECONDS)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ingress import problems
 from ingress.accepting import Reception
-from ingress.listening import HttpServer
+from ingress.http_server import HttpServer
 from ingress.metrics import IngressMetrics
 from ingress.sockets import take_port
 

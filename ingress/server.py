@@ -16,8 +16,8 @@ from ingress.connection import KafkaConnection
 from ingress.descriptors import KEPT_FREE, connections_within, open_descriptors, raise_limit
 from ingress.draining import Draining, open_spool
 from ingress.entrance import Entrance
+from ingress.http_server import HttpServer
 from ingress.links_api import LinksApi
-from ingress.listening import HttpServer
 from ingress.metrics import IngressMetrics
 from ingress.probes import Probes
 from ingress.publish import Publisher

@@ -22,7 +22,7 @@ from sinks.framing import Message
 from sinks.interval import Interval, classify
 from sinks.metrics import SinkMetrics, Standing
 from sinks.offsets import Offsets
-from sinks.partition import Partition
+from sinks.partition import Partition, taken_together
 from sinks.tables import TABLES, Table
 from sinks.telling import Telling
 from sinks.writer import Writer
@@ -147,7 +147,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     async def abandon(self) -> None:
         """Cancels what is under way: after a failure, nothing more may land."""
         self._telling.drop_all()
-        await settle([each.writing for each in self._partitions.values() if each.writing], 0.0)
+        await settle(self._under_way(), 0.0)
 
     def _doubt(self, partition: Partition, why: str) -> None:
         """Reads nothing more of it before table and topic are compared again."""
@@ -255,26 +255,17 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             if not self._slots():
                 return
             if partition.writing is None and (everything or partition.waiting.due_in(self._limits, now) == 0):
-                self._begin_write(partition, [each for each in idle if each.writing is None], now)
-
-    def _begin_write(self, due: Partition, idle: list[Partition], now: float) -> None:
-        """Begins a write of one partition, with all that others of its table have where that fits in."""
-        batches: dict[Partition, tuple[Message, ...]] = {}
-        left = self._limits
-        for partition in (due, *(each for each in idle if each.table is due.table and each is not due)):
-            if not batches or partition.waiting.fits(left):
-                batches[partition] = batch = partition.waiting.take(left, now)
-                partition.under_way = sum(len(message.value or b"") for message in batch)
-                left = left.less(len(batch), partition.under_way)
-        writing = asyncio.create_task(self._write(due.table, batches))
-        for partition in batches:
-            partition.writing = writing
+                batches = taken_together(partition, [each for each in idle if each.writing is None], self._limits, now)
+                writing = asyncio.create_task(self._write(partition.table, batches))
+                for taken in batches:
+                    taken.writing = writing
 
     def _slots(self) -> int:
         """How many more writes may begin."""
-        return max(
-            0, self._writer.slots - len({each.writing for each in self._partitions.values() if each.writing is not None})
-        )
+        return max(0, self._writer.slots - len(self._under_way()))
+
+    def _under_way(self) -> set[asyncio.Task[None]]:
+        return {each.writing for each in self._partitions.values() if each.writing is not None}
 
     async def _write(self, table: Table, batches: Mapping[Partition, tuple[Message, ...]]) -> None:
         in_order = sorted(batches, key=lambda partition: partition.place.partition)
@@ -299,8 +290,7 @@ class SinkLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         while time.monotonic() < deadline:
             self._write_what_is_due(everything=True)
             self._raise_failures()
-            tasks = {each.writing for each in self._partitions.values() if each.writing is not None}
-            if not tasks:
+            if not (tasks := self._under_way()):
                 return
             await asyncio.wait(tasks, timeout=deadline - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)
         left = sum(len(each.waiting) for each in self._partitions.values())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
 
 from kybstream.topic_ids import KnownTopic
 from kybstream.unread import TopicState, seconds_left
-from sinks.batch import Waiting
+from sinks.batch import Limits, Waiting
+from sinks.framing import Message
 from sinks.tables import Table
 
 
@@ -64,3 +66,24 @@ def topic_went_back(end: int, *, asked_at: int, now_at: int | None) -> bool:
         now_at: The same now; None, or lower, when table and topic were compared meanwhile.
     """
     return end < asked_at and now_at is not None and now_at >= asked_at
+
+
+def taken_together(
+    due: Partition, idle: Iterable[Partition], limits: Limits, now: float
+) -> dict[Partition, tuple[Message, ...]]:
+    """What one insert takes: all of the partition that is due, and what others of its table have where that fits in.
+
+    Args:
+        due: Which may be among the idle ones.
+        idle: Partitions of which nothing is being written, in the order in which they are to be asked.
+        limits: Of one insert.
+        now: Seconds of the monotonic clock.
+    """
+    batches: dict[Partition, tuple[Message, ...]] = {}
+    left = limits
+    for partition in (due, *(each for each in idle if each.table is due.table and each is not due)):
+        if not batches or partition.waiting.fits(left):
+            batches[partition] = batch = partition.waiting.take(left, now)
+            partition.under_way = sum(len(message.value or b"") for message in batch)
+            left = left.less(len(batch), partition.under_way)
+    return batches

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from ingress import sockets
 from ingress.accepting import Reception
-from ingress.listening import HttpServer
+from ingress.http_server import HttpServer
 from ingress.metrics import IngressMetrics
 from ingress.sockets import Door, close, port_of, take_port, turn_away, url_of
 from kybstream.errors import RunError

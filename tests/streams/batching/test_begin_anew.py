@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from faust.types import TP
 
-from streams.batching import BatchApp, BatchResult, Record, StateReader
+from streams.batching import BatchResult, Record, StateReader
 from streams.batching.agent import KafkaEffects
 from streams.batching.consumer import BatchConsumer
 from streams.batching.records import Output
 from tests.streams.batching.harness import Lab
-from tests.streams.batching.test_app import running
+from tests.streams.batching.in_process import build, running
 from tests.support.waiting import wait_until
 
 AT = (2, 3, 7)
 """Which of the moments."""
-
-
-@pytest_asyncio.fixture
-async def lab(noida_broker: str, tmp_path: Path) -> AsyncIterator[Lab]:
-    """Topics `in` and `out` on the embedded broker."""
-    async with Lab(noida_broker, tmp_path) as lab:
-        await lab.create("in", "out")
-        yield lab
 
 
 def at_the_moment(moment: str, consumer: BatchConsumer, act: Callable[[], None]) -> None:
@@ -76,16 +66,7 @@ async def test_a_partition_that_begins_anew_is_read_whole(lab: Lab, moment: str,
         seen.extend((partition, record.offset) for record in records)
         return BatchResult([Output(lab.topic("out"), record.key, record.value) for record in records])
 
-    app = BatchApp(
-        lab.topic("app"),
-        broker=lab.bootstrap,
-        datadir=lab.folder / "data",
-        partitions=4,
-        commit_interval=0.05,
-        batch_records=20,
-        inflight_records=60,
-    )
-    app.batch_agent(app.batch_topic(lab.topic("in")), app.batch_table("values"), note)
+    app, _ = build(lab, note, commit_interval=0.05, batch_records=20, inflight_records=60)
     ends = {TP(lab.topic("in"), number): await lab.end_of(lab.topic("in"), number) for number in range(4)}
     acted: list[int] = []
     moments = 0

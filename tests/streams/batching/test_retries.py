@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 import structlog
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
@@ -26,16 +25,8 @@ from streams.batching import (
 from streams.batching.agent import KafkaEffects
 from streams.batching.rocks import RocksState
 from tests.streams.batching.harness import Lab
-from tests.streams.batching.test_app import build, committed, contents, crash_of, remember, running
+from tests.streams.batching.in_process import build, committed, contents, crash_of, remember, running
 from tests.support.waiting import wait_until
-
-
-@pytest_asyncio.fixture
-async def lab(noida_broker: str, tmp_path: Path) -> AsyncIterator[Lab]:
-    """Topics `in` and `out` on the embedded broker."""
-    async with Lab(noida_broker, tmp_path) as made:
-        await made.create("in", "out")
-        yield made
 
 
 @contextmanager

@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.batching import BatchApp, BatchResult, Output, Record, StateReader
+from streams.batching import BatchResult, Output, Record, StateReader
 from streams.batching.agent import KafkaEffects
 from streams.batching.turns import Chunk, Turns
 from tests.streams.batching.harness import Lab
-from tests.streams.batching.test_app import lab as lab  # noqa: PLC0414 - the fixture
-from tests.streams.batching.test_app import running
+from tests.streams.batching.in_process import build, running
 from tests.support.waiting import wait_until
 
 CHUNKS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 6)), max_size=30)
@@ -57,15 +56,7 @@ async def test_chunks_that_come_during_a_batch_are_one_batch(lab: Lab, monkeypat
         batches.append([record.value or b"" for record in records])
         return BatchResult(outputs=[Output(lab.topic("out"), b"k", record.value) for record in records])
 
-    app = BatchApp(
-        lab.topic("app"),
-        broker=lab.bootstrap,
-        datadir=lab.folder / "data",
-        partitions=4,
-        commit_interval=0.2,
-        store="memory://",
-    )
-    app.batch_agent(app.batch_topic(lab.topic("in")), app.batch_table("values"), note)
+    app, _ = build(lab, note, store="memory://")
     gate, held = asyncio.Event(), asyncio.Event()
     send = KafkaEffects.send_outputs
 
