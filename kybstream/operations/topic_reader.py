@@ -58,9 +58,10 @@ async def read_topic(
             ends = await consumer.end_offsets(partitions)
             if since_ms is not None:
                 await _seek_to_time(consumer, ends, since_ms)
-            for partition, beginning in (await consumer.beginning_offsets(partitions)).items() if begin else ():
-                if begin and partition.partition in begin:
-                    consumer.seek(partition, min(max(begin[partition.partition], beginning), ends[partition]))
+            if begin:
+                for partition, beginning in (await consumer.beginning_offsets(partitions)).items():
+                    if partition.partition in begin:
+                        consumer.seek(partition, min(max(begin[partition.partition], beginning), ends[partition]))
             while follow or await _unfinished(consumer, ends):
                 for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=5_000)).items():
                     for record in records:
